@@ -1,0 +1,41 @@
+"""A durable job queue inside your program: one SQLite file, no server.
+
+>>> from schedfactory import Scheduler
+>>> scheduler = Scheduler("jobs.db")
+"""
+
+from schedfactory.model.errors import (
+    DatabaseBusy,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    LostLease,
+    NotADatabase,
+    NotConfigured,
+    NotInJob,
+    NotSerializable,
+    PayloadTooLarge,
+    SchedfactoryError,
+    SchemaTooNew,
+    SchemaTooOld,
+    StorageError,
+    StorageFull,
+    UnknownTask,
+    WaitTimeout,
+)
+from schedfactory.model.job import Attempt, Job
+from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
+from schedfactory.model.reports import StatusReport
+from schedfactory.model.retry import Retry
+from schedfactory.model.running_job import RunningJob
+from schedfactory.model.task import Call, RemoteTask, Task, TaskRegistry
+from schedfactory.running.context import current_job
+from schedfactory.scheduler import Scheduler
+from schedfactory.storage import tables
+
+__all__ = [
+    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Job", "JobCancelled", "JobFailed", "JobFinished", "LostLease",
+    "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry", "RetryAfter",
+    "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
+    "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "WaitTimeout", "current_job", "tables",
+]  # fmt: skip

@@ -1,0 +1,222 @@
+"""The arguments of a task: bound to its signature, stored by name as one JSON object, and given back by type."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from schedfactory.model import codec
+from schedfactory.model.errors import NotSerializable
+
+_PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Arguments:
+    """What one function takes.
+
+    `bind` turns a call into values by parameter name, `dumps` those into JSON text, `loads` that into the
+    positional and keyword arguments of the real call.
+
+    Raises:
+        TypeError: the function has no readable signature, or an annotation that JSON cannot tell apart.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        try:
+            self.signature = inspect.signature(function)
+        except ValueError as error:
+            raise TypeError(f"{function!r} has no signature that Python can read. Wrap it in a function of your own.") from error
+        parameters = self.signature.parameters.values()
+        self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self._names = {p.name for p in parameters}
+        self._required = {p.name for p in parameters if p.kind in _PLAIN and p.default is p.empty}
+        self._is_plain = all(p.kind in _PLAIN for p in parameters)
+        try:
+            self._types  # noqa: B018 - ambiguous annotations are refused at decoration
+        except NameError:
+            pass  # an annotation of something defined further down: looked at again at the first use
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return what was given, by parameter name; defaults are left out.
+
+        Raises:
+            TypeError: the function could not be called like this.
+        """
+        if self._is_plain and len(args) <= len(self._positional):
+            bound = dict(zip(self._positional, args))
+            if not (bound.keys() & kwargs.keys()):
+                bound.update(kwargs)
+                if bound.keys() <= self._names and self._required <= bound.keys():
+                    return bound
+        try:
+            return dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise TypeError(f"{self._function.__qualname__}{self.signature}: {error}") from None
+
+    def dumps(self, bound: dict[str, Any]) -> str:
+        """Return the JSON object of `bound`, after having decoded it once as a worker will.
+
+        Raises:
+            NotSerializable: naming the parameter that JSON cannot hold or would change.
+        """
+        try:
+            for name in self._unannotated:
+                if name in bound:
+                    codec.refuse_unplain(bound[name], name)
+            text = codec.encode(bound)
+            back = self._decode(text)
+            if all(codec.same(value, getattr(back, name)) for name, value in bound.items()):
+                return text
+        except (TypeError, msgspec.MsgspecError, ValueError):
+            pass  # the search below finds the one parameter and says why
+        raise self._fault(bound)
+
+    def loads(self, text: str) -> tuple[list[Any], dict[str, Any]]:
+        """Return the positional and the keyword arguments that `text` stands for.
+
+        Raises:
+            TypeError: it does not fit the signature, which rows written by SQL may not.
+        """
+        try:
+            found = self._decode(text)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise TypeError(f"the row's args do not fit {self._function.__qualname__}{self.signature}: {error}") from error
+        if self._is_plain:
+            return [], {
+                name: value for name in found.__struct_fields__ if (value := getattr(found, name)) is not msgspec.UNSET
+            }
+        return self._spread(found)
+
+    @cached_property
+    def result_type(self) -> Any:
+        """The return annotation, `Any` without one."""
+        return self._hints.get("return", Any)
+
+    @cached_property
+    def decode_result(self) -> Callable[[str | bytes], Any]:
+        """What turns a stored result into the type that the function says it returns."""
+        try:
+            return codec.decoder(self.result_type)
+        except TypeError:
+            return codec.decode_plain
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        function = inspect.unwrap(self._function)
+        return typing.get_type_hints(function, include_extras=True)
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        types = {name: self._type_of(parameter) for name, parameter in self.signature.parameters.items()}
+        for name, kind in types.items():
+            try:
+                codec.decoder(kind)
+            except TypeError as error:
+                raise TypeError(f"parameter {name!r} of {self._function.__qualname__}: {error}") from error
+        return types
+
+    def _type_of(self, parameter: inspect.Parameter) -> Any:
+        kind = self._hints.get(parameter.name, Any)
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            return list[kind]
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            return dict[str, kind]
+        return kind
+
+    @cached_property
+    def _unannotated(self) -> list[str]:
+        return [name for name in self._names if self._hints.get(name, Any) is Any]
+
+    @cached_property
+    def _decode(self) -> Callable[[str], Any]:
+        optional = msgspec.field(default=msgspec.UNSET)
+        struct = msgspec.defstruct(
+            "Arguments",
+            [(name, kind) if self._must_be_there(name) else (name, kind, optional) for name, kind in self._types.items()],
+            kw_only=True,
+            forbid_unknown_fields=True,
+        )
+        return codec.decoder(struct)
+
+    def _must_be_there(self, name: str) -> bool:
+        parameter = self.signature.parameters[name]
+        return parameter.default is parameter.empty and parameter.kind not in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        )
+
+    def _spread(self, found: Any) -> tuple[list[Any], dict[str, Any]]:
+        positional: list[Any] = []
+        keywords: dict[str, Any] = {}
+        rest = getattr(found, name, msgspec.UNSET) if (name := self._rest_name) else msgspec.UNSET
+        for name, parameter in self.signature.parameters.items():
+            value = getattr(found, name)
+            if value is msgspec.UNSET:
+                continue
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                positional.extend(value)
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                keywords.update(value)
+            elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (
+                parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and rest is not msgspec.UNSET
+            ):
+                positional.append(value)
+            else:
+                keywords[name] = value
+        return positional, keywords
+
+    @cached_property
+    def _rest_name(self) -> str | None:
+        rest = [p.name for p in self.signature.parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL]
+        return rest[0] if rest else None
+
+    def _fault(self, bound: dict[str, Any]) -> NotSerializable:
+        for name, value in bound.items():
+            try:
+                if name in self._unannotated:
+                    codec.refuse_unplain(value, name)
+                back = codec.decoder(self._types[name])(codec.encode(value))
+            except (TypeError, ValueError, msgspec.MsgspecError) as error:
+                return self._refusal(name, value, str(error))
+            if not codec.same(value, back):
+                return self._refusal(name, value, f"it would come back as {_short(back)}")
+        return self._refusal(", ".join(bound), bound, "together they do not come back as they went in")
+
+    def _refusal(self, name: str, value: object, why: str) -> NotSerializable:
+        kind = self._hints.get(name)
+        return NotSerializable(
+            f"parameter {name!r} of {self._function.__qualname__} = {_short(value)}: {why}. "
+            + (f"It is annotated as {kind!r}." if kind else "It has no annotation, so it takes JSON's own values only.")
+        )
+
+
+def dumps_unchecked(values: dict[str, Any]) -> str:
+    """Return the JSON object of arguments for a task whose code is elsewhere.
+
+    Raises:
+        NotSerializable: naming the parameter that JSON cannot hold.
+    """
+    try:
+        return codec.encode(values)
+    except TypeError as error:
+        name, why = next(_failures(values.items()), ("?", str(error)))
+        raise NotSerializable(f"parameter {name!r} = {_short(values.get(name))}: {why}") from error
+
+
+def _failures(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, str]]:
+    for name, value in items:
+        try:
+            codec.encode(value)
+        except TypeError as error:
+            yield name, str(error)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,167 @@
+"""Values to JSON and back, by their types. msgspec does the work; this adds pendulum, paths and pydantic.
+
+Nothing is ever pickled, and nothing in a row names code: types come from the annotations of registered functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path, PurePath
+from typing import Any, TypeVar, cast
+
+import msgspec
+import pendulum
+
+T = TypeVar("T")
+
+
+def encode(value: object) -> str:
+    """Return `value` as JSON text.
+
+    Raises:
+        TypeError: JSON cannot hold it, or would turn a NaN or an infinity into `null`.
+    """
+    try:
+        data = _ENCODER.encode(value)
+        if b"null" in data:
+            _refuse_endless(msgspec.to_builtins(value, enc_hook=_to_json))
+        return data.decode()
+    except TypeError:
+        raise
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def decoder(kind: Any) -> Callable[[str | bytes], Any]:
+    """Return what turns JSON text into a value of the type `kind`.
+
+    Raises:
+        TypeError: `kind` is ambiguous in JSON, such as `str | datetime`.
+    """
+    return cast("Callable[[str | bytes], Any]", msgspec.json.Decoder(kind, dec_hook=_from_json).decode)
+
+
+decode_plain: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
+
+
+def same(before: object, after: object) -> bool:
+    """Tell whether a value came back as it went in, also where its class defines no equality."""
+    try:
+        if before == after:
+            return True
+    except Exception:  # noqa: BLE001 - a user's __eq__ may raise anything; the parts decide below
+        pass
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return before.keys() == after.keys() and all(same(before[key], after[key]) for key in before)
+    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        return len(before) == len(after) and all(map(same, before, after))
+    if is_dataclass(before):
+        return all(same(getattr(before, f.name), getattr(after, f.name)) for f in fields(before))
+    if isinstance(before, msgspec.Struct):
+        return all(same(getattr(before, f), getattr(after, f)) for f in before.__struct_fields__)
+    return False
+
+
+def refuse_unplain(value: object, where: str = "it") -> None:
+    """Let pass only what JSON has by itself, as parameters without an annotation must be.
+
+    Raises:
+        TypeError: anything else, saying where it stands.
+    """
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool):
+        return
+    if kind is list:
+        for index, item in enumerate(cast("list[object]", value)):
+            refuse_unplain(item, f"{where}[{index}]")
+    elif kind is dict:
+        for key, item in cast("dict[object, object]", value).items():
+            if type(key) is not str:
+                raise TypeError(f"{where} has the key {key!r}, and JSON's keys are text")
+            refuse_unplain(item, f"{where}[{key!r}]")
+    else:
+        raise TypeError(f"{where} is a {kind.__name__}, which is not one of JSON's own values")
+
+
+def _refuse_endless(value: object) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{value!r} has no JSON form; pass None or text instead")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_endless(key)
+            _refuse_endless(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_endless(item)
+
+
+def _to_json(value: Any) -> Any:
+    """msgspec's hook for types it does not know (subclasses of datetime too: pendulum's, freezegun's)."""
+    if isinstance(value, pendulum.Interval):
+        return [value.start, value.end]
+    if isinstance(value, pendulum.Duration):
+        return _duration_parts(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, PurePath):
+        return str(value)
+    dump = getattr(value, "model_dump", None)
+    if dump is not None and not isinstance(value, type):
+        return dump(mode="json")
+    raise TypeError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    """msgspec's other hook: build a `kind` out of what JSON held."""
+    if isinstance(kind, type):
+        if issubclass(kind, pendulum.Interval):
+            return pendulum.interval(*(_pendulum_moment(moment) for moment in value))
+        if issubclass(kind, pendulum.Duration):
+            return pendulum.duration(**value)
+        if issubclass(kind, pendulum.DateTime):
+            return _pendulum_moment(value)
+        if issubclass(kind, pendulum.Date):
+            found = date.fromisoformat(value)
+            return pendulum.Date(found.year, found.month, found.day)
+        if issubclass(kind, pendulum.Time):
+            at = time.fromisoformat(value)
+            return pendulum.Time(at.hour, at.minute, at.second, at.microsecond, tzinfo=at.tzinfo)
+        if issubclass(kind, (datetime, date, time)):
+            return kind.fromisoformat(value)
+        if issubclass(kind, PurePath):
+            return (Path if kind is PurePath else kind)(value)
+        validate = getattr(kind, "model_validate", None)
+        if validate is not None:
+            return validate(value)
+    raise TypeError(f"{kind!r} cannot be built from JSON")
+
+
+def _pendulum_moment(text: str) -> pendulum.DateTime:
+    # pendulum.parse and pendulum.instance take a naive moment for UTC in silence; a naive one stays naive here.
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        return pendulum.naive(
+            found.year, found.month, found.day, found.hour, found.minute, found.second, found.microsecond
+        )
+    return pendulum.instance(found)
+
+
+def _duration_parts(value: pendulum.Duration) -> dict[str, int]:
+    rest = value.as_timedelta() - timedelta(days=value.years * 365 + value.months * 30)
+    parts = {
+        "years": value.years,
+        "months": value.months,
+        "days": rest.days,
+        "seconds": rest.seconds,
+        "microseconds": rest.microseconds,
+    }
+    return {name: number for name, number in parts.items() if number}
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_to_json)

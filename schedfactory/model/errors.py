@@ -1,0 +1,116 @@
+"""What can go wrong, as one tree.
+
+SchedfactoryError
+├── NotSerializable (TypeError)      an argument that cannot be stored and come back as it was
+├── PayloadTooLarge (ValueError)     encoded arguments over `max_payload`
+├── UnknownTask (LookupError)        a task name that this process has not registered
+├── NotInJob (LookupError)           `current_job()` outside a running task
+├── NotConfigured                    a task or scheduler that has no database yet
+├── JobFinished                      a change to a job that has ended
+├── JobFailed, JobCancelled          what `get_result()` raises; both carry `.job`
+├── WaitTimeout (TimeoutError)       a wait that was given up; the job goes on
+├── LostLease                        the attempt is no longer this worker's
+├── SchemaTooOld, SchemaTooNew       the tables and this version do not fit together
+└── StorageError                     the database said no; names its path
+    ├── DatabaseBusy                 locked by others for longer than `lock_timeout`; nothing was stored
+    ├── NotADatabase                 the file is something else, and was left untouched
+    ├── StorageFull                  the disk is full; nothing was stored
+    └── UnsafeFilesystem             a place where file locks cannot be trusted
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from schedfactory.model.job import Job
+
+
+class SchedfactoryError(Exception):
+    """The root of every error this library raises of its own."""
+
+
+class NotSerializable(SchedfactoryError, TypeError):
+    """An argument that JSON cannot hold, or that would come back as something else. Nothing was stored."""
+
+
+class PayloadTooLarge(SchedfactoryError, ValueError):
+    """The encoded arguments are larger than the scheduler's `max_payload`. Nothing was stored."""
+
+
+class UnknownTask(SchedfactoryError, LookupError):
+    """No task of that name is registered with this scheduler."""
+
+
+class NotInJob(SchedfactoryError, LookupError):
+    """`current_job()` was called where no job runs."""
+
+
+class NotConfigured(SchedfactoryError):
+    """A task of a registry that no scheduler has included yet."""
+
+
+class JobFinished(SchedfactoryError):
+    """The job has ended, so it can no longer be changed; `requeue()` runs it again."""
+
+
+class JobFailed(SchedfactoryError):
+    """The job ended `failed`. `job` is its last snapshot; the task's traceback is attached as a note."""
+
+    def __init__(self, job: Job[Any]) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        return f"job {self.job.id} ({self.job.task}) failed/{self.job.reason}: {self.job.error}"
+
+
+class JobCancelled(SchedfactoryError):
+    """The job ended `cancelled`. `job` is its last snapshot."""
+
+    def __init__(self, job: Job[Any]) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        return f"job {self.job.id} ({self.job.task}) was cancelled/{self.job.reason}"
+
+
+class WaitTimeout(SchedfactoryError, TimeoutError):
+    """What was waited for did not happen in time. The job itself goes on."""
+
+
+class LostLease(SchedfactoryError):
+    """This attempt no longer owns its job: it was taken over, or ended by a timeout. What it says is not stored."""
+
+
+class SchemaTooOld(SchedfactoryError):
+    """The tables are older than this version needs, and `migrate=False` forbids to change them."""
+
+
+class SchemaTooNew(SchedfactoryError):
+    """The tables were made by a newer version of schedfactory. They were left as they are."""
+
+
+class StorageError(SchedfactoryError):
+    """The database could not do it. `path` names the file or URL (without a password)."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class DatabaseBusy(StorageError):
+    """Others held the database for longer than `lock_timeout`. Nothing was stored, now or later."""
+
+
+class NotADatabase(StorageError):
+    """The file exists and is no SQLite database. It was left untouched."""
+
+
+class StorageFull(StorageError):
+    """The disk is full. Nothing was stored, now or later."""
+
+
+class UnsafeFilesystem(StorageError):
+    """The file lies where locks or syncs cannot be trusted, such as a network share."""

@@ -1,0 +1,186 @@
+"""How one attempt ended: the only thing a worker hands back. Judged here, purely; written elsewhere."""
+
+from __future__ import annotations
+
+import traceback as _traceback
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from schedfactory.model.clock import DurationLike, duration
+from schedfactory.model.job import JobStatus
+from schedfactory.model.retry import Retry
+
+Cause = Literal["user", "timeout", "shutdown", "lost"]
+_LONGEST_ERROR = 4_000
+_LONGEST_TRACEBACK = 64_000
+
+
+class ControlFlow(Exception):
+    """What a task raises to say how it goes on. Not an error: nothing is logged as one."""
+
+
+class Snooze(ControlFlow):
+    """Run this job again after `delay`; no attempt is spent (`max_attempts` grows by one).
+
+    >>> raise Snooze("10m")  # doctest: +SKIP
+    """
+
+    def __init__(self, delay: DurationLike, why: str = "") -> None:
+        super().__init__(why)
+        self.delay = duration(delay, "delay")
+
+
+class RetryAfter(ControlFlow):
+    """Run this job again after `delay`; it counts as a failure, and the last allowed one ends the job.
+
+    >>> raise RetryAfter("30s", "rate limited")  # doctest: +SKIP
+    """
+
+    def __init__(self, delay: DurationLike, why: str = "") -> None:
+        super().__init__(why)
+        self.delay = duration(delay, "delay")
+
+
+class Fail(ControlFlow):
+    """End this job `failed`/`task`, whatever its retry says.
+
+    >>> raise Fail("the account is closed")  # doctest: +SKIP
+    """
+
+
+class Cancel(ControlFlow):
+    """End this job `cancelled`/`task`. `raise_if_cancelled()` raises it too, and then the cause decides.
+
+    >>> raise Cancel("no longer needed")  # doctest: +SKIP
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of the job, and how the attempt reads in its history (`attempt_status`, `attempt_reason`)."""
+
+    status: JobStatus
+    reason: str | None = None
+    attempt_status: str = "succeeded"
+    attempt_reason: str | None = None
+    result: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    run_at: datetime | None = None
+    failures: int = 0
+    snoozes: int = 0
+    leftover: bool = False
+
+
+def succeeded(result: str) -> Outcome:
+    """The code returned; `result` is JSON text."""
+    return Outcome("succeeded", result=result)
+
+
+def expired() -> Outcome:
+    """The job was not started in time."""
+    return Outcome("cancelled", "expired", "cancelled", "expired")
+
+
+def given_back(now: datetime) -> Outcome:
+    """The code was stopped by a shutdown; the job runs again from its beginning."""
+    return Outcome("queued", "shutdown", "interrupted", "shutdown", run_at=now)
+
+
+def failed(reason: str, error: BaseException | str) -> Outcome:
+    """The job ends here, without another try."""
+    text = error if isinstance(error, str) else describe(error)
+    trace = None if isinstance(error, str) else format_traceback(error)
+    return Outcome("failed", reason, "failed", reason, error=clean(text, _LONGEST_ERROR), traceback=trace, failures=1)
+
+
+def raised(error: BaseException, retry: Retry, tries: int, now: datetime, cause: Cause | None = None) -> Outcome:
+    """Judge an exception.
+
+    Args:
+        retry: the job's own, with its number of attempts.
+        tries: failures so far, this one included.
+        cause: why the job's `cancelled` flag was set, if it was.
+    """
+    if isinstance(error, Snooze):
+        return _again(now + error.delay, now, "snooze", "snoozed", "snooze", error, snoozes=1)
+    if isinstance(error, Fail):
+        return failed("task", error)
+    if isinstance(error, Cancel):
+        return _stopped(error, now, cause)
+    if cause == "user":
+        return Outcome("cancelled", "user", "cancelled", "user", error=describe(error), traceback=format_traceback(error))
+    if isinstance(error, RetryAfter):
+        if tries < retry.max_attempts:
+            return _again(now + error.delay, now, "retry", "failed", "error", error, failures=1)
+        return failed("error", error)
+    if retry.wants(error) and tries < retry.max_attempts:
+        return _again(now + retry.wait(tries, error), now, "retry", "failed", "error", error, failures=1)
+    return failed("error", error)
+
+
+def timed_out(limit: timedelta, retry: Retry, tries: int, now: datetime) -> Outcome:
+    """The attempt ran over its time. Its code still runs: the job stays held until that ends."""
+    error = TimeoutError(f"ran longer than its timeout of {limit.total_seconds():g} s")
+    if retry.wants(error) and tries < retry.max_attempts:
+        run_at = now + retry.wait(tries, error)
+        return _again(run_at, now, "retry", "failed", "timeout", error, failures=1, leftover=True)
+    return Outcome("failed", "timeout", "failed", "timeout", error=describe(error), failures=1, leftover=True)
+
+
+def _again(
+    run_at: datetime,
+    now: datetime,
+    reason: str,
+    attempt_status: str,
+    attempt_reason: str,
+    error: BaseException,
+    *,
+    failures: int = 0,
+    snoozes: int = 0,
+    leftover: bool = False,
+) -> Outcome:
+    return Outcome(
+        "scheduled" if run_at > now else "queued",
+        reason,
+        attempt_status,
+        attempt_reason,
+        error=describe(error) if failures else None,
+        traceback=format_traceback(error) if failures else None,
+        run_at=run_at,
+        failures=failures,
+        snoozes=snoozes,
+        leftover=leftover,
+    )
+
+
+def _stopped(error: Cancel, now: datetime, cause: Cause | None) -> Outcome:
+    if cause == "shutdown":
+        return given_back(now)
+    reason = "user" if cause == "user" else "task"
+    return Outcome("cancelled", reason, "cancelled", reason, error=describe(error) if str(error) else None)
+
+
+def describe(error: BaseException) -> str:
+    """Return "ExceptionType: message", fit for any database."""
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything; its job must still end
+        message = f"(its text could not be read: {type(broken).__name__})"
+    name = type(error).__name__
+    return clean(f"{name}: {message}" if message else name, _LONGEST_ERROR)
+
+
+def format_traceback(error: BaseException) -> str:
+    """Return the traceback, its end where it is too long."""
+    try:
+        text = "".join(_traceback.format_exception(error))
+    except Exception as broken:  # noqa: BLE001 - as above
+        text = f"(the traceback could not be read: {type(broken).__name__})"
+    return clean(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK)
+
+
+def clean(text: str, longest: int) -> str:
+    """Return text that every database takes: no lone surrogates, no NUL, not too long."""
+    return text[:longest].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

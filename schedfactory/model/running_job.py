@@ -1,0 +1,142 @@
+"""A job while it runs: what the task's code sees of it, and how orders reach that code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pendulum
+
+from schedfactory.model import codec
+from schedfactory.model.clock import to_pendulum
+from schedfactory.model.errors import LostLease
+from schedfactory.model.job import read_moment
+from schedfactory.model.outcome import Cancel, Cause, clean
+
+# What a claim reads of a row, in this order.
+CLAIMED = (
+    "id", "uid", "task", "queue", "priority", "args", "tags", "run_at", "expires_at", "attempt", "failures",
+    "max_attempts", "retry", "timeout_ms", "fence", "reason",
+)  # fmt: skip
+
+
+class RunningJob:
+    """The job that `current_job()` gives: its facts, its progress, and whether it is asked to stop.
+
+    >>> @scheduler.task
+    ... def render(pages: int) -> None:
+    ...     job = current_job()
+    ...     for page in range(pages):
+    ...         job.raise_if_cancelled()
+    ...         job.set_progress(page / pages, f"page {page}")
+    """
+
+    __slots__ = (
+        "_args", "_note", "_run_at", "_started_at", "_tags", "attempt", "began", "cause", "expires_at", "failures",
+        "fence", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason", "retry", "settled",
+        "task", "timeout_ms", "took", "uid", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self, row: tuple[Any, ...], node: int, worker: int | None, started_at: datetime, note: Callable[[RunningJob], None]
+    ) -> None:
+        (
+            self.id, self.uid, self.task, self.queue, self.priority, self._args, self._tags, self._run_at,
+            self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason,
+        ) = row  # fmt: skip
+        self.attempt: int = attempt + 1
+        self.fence: int = fence + 1
+        self.node = node
+        self.worker = worker
+        self._started_at = started_at
+        self._note = note
+        self.began: float | None = None  # by the monotonic clock, once its code has started
+        self.took = 0.0  # seconds, once it has ended
+        self.cause: Cause | None = None
+        self.progress: tuple[float | None, str | None] = (None, None)
+        self.noted = True
+        self.settled = False
+        self.is_ahead = worker is None  # claimed for no worker yet, and its row says so
+
+    def __repr__(self) -> str:
+        return f"<RunningJob {self.id} {self.task} attempt={self.attempt}>"
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The stored arguments, plain JSON by parameter name."""
+        return dict(codec.decode_plain(self._args))
+
+    @property
+    def tags(self) -> list[str]:
+        """The text labels."""
+        return list(codec.decode_plain(self._tags)) if self._tags else []
+
+    @property
+    def run_at(self) -> pendulum.DateTime:
+        """The earliest start, in UTC."""
+        return read_moment(self._run_at)
+
+    @property
+    def started_at(self) -> pendulum.DateTime:
+        """When this attempt started, in UTC."""
+        return to_pendulum(self._started_at)
+
+    @property
+    def cancelled(self) -> bool:
+        """True once this attempt is asked to stop: by `cancel()`, its timeout, a shutdown, or because it lost its job."""
+        return self.cause is not None
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `Cancel` once this attempt is asked to stop: the job ends cancelled, or goes back at a shutdown.
+
+        Raises:
+            Cancel: the request.
+            LostLease: another attempt has the job, or will get it; what this one does is not stored.
+        """
+        if self.cause in ("lost", "timeout"):
+            raise LostLease(f"job {self.id}: attempt {self.attempt} ended without this code (cause: {self.cause}).")
+        if self.cause is not None:
+            raise Cancel(f"cancelled (cause: {self.cause})")
+
+    def set_progress(self, progress: float, message: str | None = None) -> None:
+        """Say how far this attempt is. The row shows it within a second; what is said faster than that replaces what was.
+
+        Args:
+            progress: from 0 to 1.
+            message: a short text; without one the older text stays.
+
+        Raises:
+            ValueError: not in 0…1.
+            LostLease: this attempt no longer has its job.
+        """
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress={progress!r} is not in 0…1. Pass done / total.")
+        if message is not None and not isinstance(message, str):
+            raise TypeError(f"message={message!r} is no text.")
+        if self.cause in ("lost", "timeout"):
+            raise LostLease(f"job {self.id}: attempt {self.attempt} ended without this code (cause: {self.cause}).")
+        self.progress = (float(progress), self.progress[1] if message is None else clean(message, 1_000))
+        if self.noted:
+            self.noted = False
+            self._note(self)
+
+    def begin(self, worker: int, moment: datetime) -> None:
+        """Note who runs it and since when, where the claim could not know yet."""
+        self.worker = worker
+        self._started_at = moment
+
+    @property
+    def started(self) -> datetime:
+        """The start as the house keeps moments."""
+        return self._started_at
+
+    @property
+    def stored_args(self) -> str:
+        """The arguments as the row has them."""
+        return str(self._args)
+
+    @property
+    def due(self) -> datetime:
+        """The earliest start as the house keeps moments."""
+        return read_moment(self._run_at)

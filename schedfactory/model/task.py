@@ -1,0 +1,361 @@
+"""Tasks, calls and registries: what can run, and what is asked to."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
+
+from schedfactory.model.arguments import Arguments, dumps_unchecked
+from schedfactory.model.clock import DurationLike, Moment
+from schedfactory.model.errors import NotConfigured, UnknownTask
+from schedfactory.model.job import Job
+from schedfactory.model.options import Options
+from schedfactory.model.retry import ONCE, Retry, retry_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Home(Protocol):
+    """Where calls become jobs: a scheduler."""
+
+    def enqueue_calls(self, calls: Sequence[Call[Any]]) -> list[Job[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """A task with its arguments and options: a value. Nothing is stored until it is enqueued.
+
+    >>> scheduler.enqueue_many([add.call(1, 2), add.options(priority=9).call(3, 4)])  # doctest: +SKIP
+    """
+
+    task: str
+    args: str
+    options: Options
+
+
+class Task(Generic[P, R]):
+    """A registered function. Calling it calls the function; `enqueue` makes a job of the call.
+
+    Made by `@scheduler.task` or `@registry.task`.
+
+    >>> add(2, 3)
+    5
+    >>> add.enqueue(2, 3).status
+    'queued'
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: int | Retry = ONCE,
+        timeout: DurationLike | None = None,
+        expires: DurationLike | Moment | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        check_function(function, name)
+        self.function = function
+        self.name = _check_name(name) if name is not None else name_of(function)
+        self.aliases = tuple(_check_name(alias) for alias in aliases)
+        self.arguments = Arguments(function)
+        self.retry = retry_of(retry)
+        self.defaults = replace(
+            Options().but(queue=queue, priority=priority, timeout=timeout, expires=expires, tags=tags),
+            max_attempts=self.retry.max_attempts,
+        )
+        self._options = self.defaults
+        self._home: list[Home] = []  # shared by the task and all that .options() makes of it
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        run_at: Moment | None = None,
+        delay: DurationLike | None = None,
+        retry: int | Retry | None = None,
+        timeout: DurationLike | None = None,
+        expires: DurationLike | Moment | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Task[P, R]:
+        """Return this task with other options for the calls made through it; the task itself stays as it is.
+
+        Args:
+            queue: a label.
+            priority: -100…100, higher runs first; ties: earlier `run_at`, then lower `id`.
+            run_at: earliest start, a moment with its time zone.
+            delay: earliest start, a duration from the enqueue on.
+            retry: a number of attempts, or a `Retry` of numbers and names.
+            timeout: run time limit, a duration.
+            expires: a moment, or a duration from the earliest start on, after which it no longer starts.
+            tags: text labels.
+
+        Raises:
+            ValueError, TypeError: naming the option and its value.
+
+        >>> job = add.options(delay="10m", priority=50).enqueue(2, 3)
+        >>> job.status
+        'scheduled'
+        """
+        changed = self._options.but(
+            queue=queue, priority=priority, run_at=run_at, delay=delay, retry=retry, timeout=timeout, expires=expires, tags=tags
+        )
+        twin: Task[P, R] = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, _options=changed)
+        return twin
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Bind arguments and return the call, to be enqueued later.
+
+        Raises:
+            TypeError: the function could not be called like this.
+            NotSerializable: an argument that would not come back as it is.
+        """
+        return Call(self.name, self.arguments.dumps(self.arguments.bind(args, kwargs)), self._options)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job for this call and return its snapshot. When this returns, the job survives a crash.
+
+        Raises:
+            TypeError: the function could not be called like this.
+            NotSerializable: an argument that would not come back as it is.
+            PayloadTooLarge: the arguments are over the scheduler's `max_payload`.
+            NotConfigured: no scheduler has included this task's registry.
+            StorageError: the database did not take it; nothing was stored.
+        """
+        return self._scheduler.enqueue_calls((self.call(*args, **kwargs),))[0]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("delay", "apply_async", "send", "schedule"):
+            raise AttributeError(f"{self!r} has no .{name}(). Use .enqueue(…), with .options(delay=…) before it for later.")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def _scheduler(self) -> Home:
+        if not self._home:
+            raise NotConfigured(f"{self!r} belongs to no scheduler yet. Call scheduler.include(registry) first.")
+        return self._home[0]
+
+    def belong_to(self, home: Home) -> None:
+        """Make `home` the place where this task's calls become jobs.
+
+        Raises:
+            ValueError: it has another one already.
+        """
+        if self._home and self._home[0] is not home:
+            raise ValueError(f"{self!r} already belongs to another scheduler. Give each scheduler a registry of its own.")
+        self._home[:] = [home]
+
+    def limit_of(self, timeout_ms: int | None) -> timedelta | None:
+        """Return a row's run time limit; a row that has none takes this task's."""
+        return self.defaults.timeout if timeout_ms is None else timedelta(milliseconds=timeout_ms)
+
+    def retry_for(self, max_attempts: int | None, stored: str | None) -> Retry:
+        """Return a row's retry: its own numbers and names over this task's."""
+        changes: dict[str, Any] = {} if stored is None else msgspec.json.decode(stored, type=dict[str, Any])
+        if max_attempts is not None:
+            changes["max_attempts"] = max_attempts
+        return replace(self.retry, **changes) if changes else self.retry
+
+
+class RemoteTask:
+    """A task whose code is elsewhere, known by its name; its arguments are keywords only.
+
+    Options that are not given are left to the task of the node that claims the job.
+
+    >>> scheduler.remote("mail.welcome").options(queue="mail").enqueue(user_id=42).queue
+    'mail'
+    """
+
+    def __init__(self, name: str, home: Home, options: Options = Options()) -> None:  # noqa: B008 - frozen
+        self.name = _check_name(name)
+        self._home = home
+        self._options = options
+
+    def options(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        run_at: Moment | None = None,
+        delay: DurationLike | None = None,
+        retry: int | Retry | None = None,
+        timeout: DurationLike | None = None,
+        expires: DurationLike | Moment | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> RemoteTask:
+        """Return it with other options, as `Task.options` does."""
+        changed = self._options.but(
+            queue=queue, priority=priority, run_at=run_at, delay=delay, retry=retry, timeout=timeout, expires=expires, tags=tags
+        )
+        return RemoteTask(self.name, self._home, changed)
+
+    def call(self, **kwargs: Any) -> Call[Any]:
+        """Return the call, to be enqueued later. Whether its arguments bind is known where it runs."""
+        return Call(self.name, dumps_unchecked(kwargs), self._options)
+
+    def enqueue(self, **kwargs: Any) -> Job[Any]:
+        """Store a job for this call, as `Task.enqueue` does."""
+        return self._home.enqueue_calls((self.call(**kwargs),))[0]
+
+
+class TaskRegistry:
+    """Tasks without a scheduler, for libraries and app factories; `scheduler.include(registry)` brings them in.
+
+    >>> tasks = TaskRegistry()
+    >>> @tasks.task(name="report")
+    ... def report(month: str) -> str:
+    ...     return month.upper()
+    >>> report("may")
+    'MAY'
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self._by_function: dict[Callable[..., Any], Task[..., Any]] = {}
+        self._parents: list[TaskRegistry] = []
+        self._home: Home | None = None
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: int | Retry = ONCE,
+        timeout: DurationLike | None = None,
+        expires: DurationLike | Moment | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Register a function as a task, with the options its jobs have unless a call says otherwise.
+
+        Args:
+            name: the stable name in the rows; without it "module:qualname".
+            aliases: older names whose rows this task runs too.
+            queue, priority, retry, timeout, expires, tags: as `Task.options`; `retry` may hold callables and classes here.
+
+        Raises:
+            TypeError: a lambda, a method, a nested function without `name`, an `async def` or a generator, or an
+                annotation that JSON cannot tell apart.
+            ValueError: a bad option, or a name that another function has.
+        """
+        if function is not None:
+            return self.add(Task(function, **options))
+        return lambda found: self.add(Task(found, **options))
+
+    def add(self, task: Task[P, R]) -> Task[P, R]:
+        """Register a task that exists; a redefinition of the same function replaces the older one (a reload, a notebook)."""
+        for name in (task.name, *task.aliases):
+            other = self._tasks.get(name)
+            if other is not None and other is not task and _place(other.function) != _place(task.function):
+                raise ValueError(f"the task name {name!r} is taken by {_place(other.function)}. Pass another name=.")
+        for parent in self._parents:
+            parent.add(task)
+        if self._home is not None:
+            task.belong_to(self._home)
+        for name in (task.name, *task.aliases):
+            self._tasks[name] = task
+        self._by_function[task.function] = task
+        return task
+
+    def include(self, registry: TaskRegistry) -> None:
+        """Bring in all tasks of another registry, also those that it gets later."""
+        for task in list(registry._tasks.values()):
+            self.add(task)
+        registry._parents.append(self)
+
+    def serve(self, home: Home) -> None:
+        """Make the calls of the tasks registered from now on jobs of `home`."""
+        self._home = home
+
+    def ensure(self, function: Callable[P, R]) -> Task[P, R]:
+        """Return the task of a function, registered on the way."""
+        if isinstance(function, Task):
+            return function if function.name in self._tasks else self.add(function)
+        known = self._by_function.get(function)
+        return self.add(Task(function)) if known is None else cast("Task[P, R]", known)
+
+    def get(self, name: str) -> Task[..., Any]:
+        """Return the task of that name or alias.
+
+        Raises:
+            UnknownTask: there is none.
+        """
+        try:
+            return self._tasks[name]
+        except KeyError:
+            raise UnknownTask(f"no task is named {name!r} here. Import its module, or register it with @scheduler.task.") from None
+
+    def find(self, name: str) -> Task[..., Any] | None:
+        """Return the task of that name or alias, or None."""
+        return self._tasks.get(name)
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names and aliases, sorted."""
+        return tuple(sorted(self._tasks))
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return "module:qualname", the same whether the module is imported or run as a script."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    return f"{module}:{function.__qualname__}"
+
+
+def check_function(function: object, name: str | None = None) -> None:
+    """Refuse what cannot be found again by a name.
+
+    Raises:
+        TypeError: a lambda, a method, a nested function without `name`, an `async def`, a generator, no function.
+    """
+    if not inspect.isfunction(function) and not inspect.isbuiltin(function):
+        raise TypeError(f"{function!r} is no plain function. Pass one defined with def at the top of a module.")
+    qualname = function.__qualname__
+    inner = qualname.rpartition("<locals>.")[2]
+    if function.__name__ == "<lambda>":
+        raise TypeError(f"{function!r} is a lambda, which no other process could find. Define it with def.")
+    if "." in inner or inspect.ismethod(function):
+        raise TypeError(f"{qualname} is a method, whose object cannot be stored. Define a function at the top of a module.")
+    if "<locals>" in qualname and name is None:
+        raise TypeError(f"{qualname} is defined inside a function, so its name may not be unique. Pass @task(name=…).")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{qualname} is a coroutine or a generator; a task is a plain function that returns its result.")
+
+
+def _check_name(name: str) -> str:
+    if not isinstance(name, str) or not name or len(name) > 255 or not name.isprintable():
+        raise ValueError(f"the task name {name!r} is not 1 to 255 printable characters.")
+    return name
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"

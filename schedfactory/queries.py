@@ -1,0 +1,237 @@
+"""What a scheduler answers about its jobs, and what it changes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from schedfactory.model import codec
+from schedfactory.model.clock import Clock, DurationLike, Moment, duration, moment
+from schedfactory.model.errors import JobFinished, WaitTimeout
+from schedfactory.model.job import FINAL, Attempt, Job
+from schedfactory.model.options import check_priority, check_queue
+from schedfactory.model.task import TaskRegistry
+from schedfactory.running import context
+from schedfactory.running.waiting import Waiting
+from schedfactory.storage import changes, read
+from schedfactory.storage.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection
+
+
+class Queries:
+    """The part of a `Scheduler` that reads and changes jobs."""
+
+    _tasks: TaskRegistry
+    _waiting: Waiting
+    _clock: Clock
+
+    @property
+    def _db(self) -> Database:
+        raise AttributeError("a Scheduler has it")
+
+    def get(self, job_id: int) -> Job[Any] | None:
+        """Return the job of that id, None where there is none (any more).
+
+        >>> scheduler.get(1).status
+        'queued'
+        """
+        with self._db.read() as conn:
+            row = read.get(conn, _id(job_id))
+        return None if row is None else Job(row, self, self._clock())
+
+    def jobs(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        task: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        args: dict[str, Any] | None = None,
+        created_after: Moment | None = None,
+        finished_after: Moment | None = None,
+        limit: int = 100,
+        before_id: int | None = None,
+    ) -> list[Job[Any]]:
+        """Return the newest jobs that match all filters, the newest first.
+
+        Args:
+            status: one, or several of which any matches.
+            task: the name of a task.
+            tag: one of the job's labels.
+            args: values that the stored arguments of these names have.
+            created_after, finished_after: moments, exclusive.
+            limit: how many at most.
+            before_id: only jobs with a lower id: pass the last one's to turn the page.
+
+        Raises:
+            ValueError, TypeError: an unknown status, a naive moment, a limit below 1, arguments that JSON cannot hold.
+
+        >>> [job.id for job in scheduler.jobs(status="queued", args={"x": 2})]
+        [1]
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"limit={limit!r} is no number of jobs. Pass an int of 1 or more.")
+        condition = _condition(
+            status=status, task=task, queue=queue, tag=tag, args=args, created_after=created_after,
+            finished_after=finished_after, before_id=before_id,
+        )  # fmt: skip
+        with self._db.read() as conn:
+            rows = read.find(conn, condition, limit)
+        return [Job(row, self, self._clock()) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs there are of each of the seven statuses. It costs the same beside any history.
+
+        >>> scheduler.counts()["queued"]
+        1
+        """
+        with self._db.read() as conn:
+            return read.count(conn)
+
+    def cancel(self, job_id: int | None = None, **filters: Any) -> int:
+        """Cancel one job, or all that match the filters of `jobs()`; return how many that were.
+
+        What has not started never will. What runs gets its `cancelled` flag within a second, and ends when its code looks
+        at that, or by itself. Finished jobs do not change.
+
+        Raises:
+            TypeError: neither an id nor a filter; use `status=` to mean all jobs of a status.
+        """
+        condition = _chosen("cancel", job_id, filters)
+        return self._db.write(lambda conn: changes.cancel(conn, condition, self._clock()))
+
+    def requeue(self, job_id: int | None = None, **filters: Any) -> int:
+        """Run finished jobs again, one or all that match the filters of `jobs()`; return how many that were.
+
+        Each keeps its row: due now, failures 0, result, error and expiry cleared. Unfinished jobs do not change.
+
+        Raises:
+            TypeError: neither an id nor a filter.
+        """
+        condition = _chosen("requeue", job_id, filters)
+        return self._db.write(lambda conn: changes.requeue(conn, condition, self._clock()))
+
+    def prune(self, *, older_than: DurationLike = "30d", status: str | Sequence[str] | None = None) -> int:
+        """Delete finished jobs, and their attempts, that ended longer ago than `older_than`; return how many.
+
+        In small transactions, so that workers go on meanwhile. The newest row of the table always stays, so that its id
+        is never used again.
+
+        Args:
+            status: only these final statuses; None: all three.
+
+        Raises:
+            ValueError: a status that is not final.
+        """
+        statuses = FINAL if status is None else read.check_statuses(status)
+        for one in statuses:
+            if one not in FINAL:
+                raise ValueError(f"status={one!r} is not final. Only {', '.join(FINAL)} jobs can be pruned.")
+        before = self._clock() - duration(older_than, "older_than")
+        deleted, after = 0, 0
+        while True:
+            some, last = self._db.write(lambda conn, after=after: changes.prune(conn, after, before, statuses))  # type: ignore[misc]
+            deleted += some
+            if last is None:
+                return deleted
+            after = last
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give an SQLAlchemy connection that sees one state of the database and cannot change it.
+
+        While it is open, SQLite's log cannot be cut back: do not hold it for long.
+
+        >>> from sqlalchemy import text
+        >>> with scheduler.reading() as connection:
+        ...     connection.execute(text("SELECT count(*) FROM schedfactory_history")).scalar_one()
+        1
+        """
+        with self._db.read() as conn:
+            yield conn
+
+    # What snapshots ask of the scheduler they came from (`model.job.Jobs`).
+
+    def reload(self, job_id: int) -> Job[Any]:
+        """Return a new snapshot. Raises LookupError where the row is gone."""
+        job = self.get(job_id)
+        if job is None:
+            raise LookupError(f"job {job_id} is gone: it was pruned, or never there.")
+        return job
+
+    def await_end(self, job_id: int, timeout: timedelta | None) -> Job[Any]:
+        """Return the job once it has ended; see `Job.wait`."""
+        seconds = None if timeout is None else timeout.total_seconds()
+        self._refuse_endless_wait(f"job {job_id}", seconds)
+        job = self._waiting.until(job_id, lambda: self._ended(job_id), self._db.state, seconds)
+        if job is None:
+            raise WaitTimeout(f"job {job_id} had not ended after {seconds:g} s. It goes on; wait again, or cancel() it.")
+        return job
+
+    def _refuse_endless_wait(self, what: str, seconds: float | None) -> None:
+        if seconds is None and context.is_inside(self):
+            raise RuntimeError(
+                f"waiting for {what} without a timeout inside a task of the same scheduler can stop all its workers. "
+                "Pass a timeout, or let the second job follow the first one (after=)."
+            )
+
+    def _ended(self, job_id: int) -> Job[Any] | None:
+        job = self.reload(job_id)
+        return job if job.is_finished else None
+
+    def change(self, job_id: int, priority: int | None, run_at: datetime | None, queue: str | None) -> Job[Any]:
+        """Change a job; see `Job.update`."""
+        if priority is not None:
+            check_priority(priority)
+        if queue is not None:
+            check_queue(queue)
+        done = self._db.write(
+            lambda conn: changes.change(conn, job_id, self._clock(), priority=priority, run_at=run_at, queue=queue)
+        )
+        job = self.reload(job_id)
+        if not done:
+            raise JobFinished(f"job {job_id} has ended ({job.status}), so it cannot be changed. requeue() runs it again.")
+        return job
+
+    def attempts_of(self, job: Job[Any]) -> list[Attempt]:
+        """Return all starts of a job; see `Job.attempts`."""
+        with self._db.read() as conn:
+            return read.attempts_of(conn, job)
+
+    def decode_result(self, task: str, text: str) -> Any:
+        """Return a stored result by the task's return annotation, where the task is known and the value fits it."""
+        known = self._tasks.find(task)
+        if known is not None:
+            try:
+                return known.arguments.decode_result(text)
+            except (TypeError, ValueError, NameError):
+                pass  # the code has changed since, or does not keep to its annotation: plain JSON tells the truth
+        return codec.decode_plain(text)
+
+
+def _chosen(verb: str, job_id: int | None, filters: dict[str, Any]) -> ColumnElement[bool]:
+    if job_id is None and not any(value is not None for value in filters.values()):
+        raise TypeError(f"{verb}() was told neither a job's id nor a filter. Pass one, such as {verb}(7) or {verb}(status=…).")
+    if job_id is not None and filters:
+        raise TypeError(f"{verb}() was told both the id {job_id} and filters. Pass one of them.")
+    return changes.is_job(_id(job_id)) if job_id is not None else _condition(**filters)
+
+
+def _condition(
+    *, created_after: Moment | None = None, finished_after: Moment | None = None, **filters: Any
+) -> ColumnElement[bool]:
+    return read.matching(
+        created_after=None if created_after is None else moment(created_after, "created_after"),
+        finished_after=None if finished_after is None else moment(finished_after, "finished_after"),
+        **filters,
+    )
+
+
+def _id(job_id: int) -> int:
+    if isinstance(job_id, bool) or not isinstance(job_id, int):
+        raise TypeError(f"job_id={job_id!r} is no job's id. Pass the integer that job.id gives.")
+    return job_id

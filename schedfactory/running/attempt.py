@@ -1,0 +1,95 @@
+"""One job becomes one outcome: find the task, read the arguments, call, judge."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from schedfactory.model import codec, outcome
+from schedfactory.model.clock import Clock
+from schedfactory.model.errors import UnknownTask
+from schedfactory.model.outcome import Outcome
+from schedfactory.model.retry import Retry
+from schedfactory.model.running_job import RunningJob
+from schedfactory.model.task import Task, TaskRegistry
+from schedfactory.running import context
+
+
+class Attempts:
+    """Runs jobs of these tasks. Whatever their code does comes back as an outcome; nothing is raised.
+
+    Args:
+        owner: the scheduler that they run for.
+        max_result: bytes of an encoded result.
+    """
+
+    def __init__(self, tasks: TaskRegistry, owner: object, clock: Clock, max_result: int) -> None:
+        self._tasks = tasks
+        self._owner = owner
+        self._clock = clock
+        self._max_result = max_result
+        self.interrupts: type[BaseException] | tuple[()] = ()  # what ends the run instead of the job, on a thread of the user's
+        self.interrupt: BaseException | None = None
+
+    def run(self, job: RunningJob) -> Outcome:
+        """Run the job's code, and say how that ended."""
+        try:
+            task = self._tasks.get(job.task)
+            retry = self._retry_of(job, task)
+            args, kwargs = task.arguments.loads(job.stored_args)
+            if _has_expired(job, task, self._clock()):
+                return outcome.expired()
+        except (UnknownTask, TypeError, ValueError, OverflowError, RecursionError) as error:
+            return outcome.failed("error", error)  # without retry: the row will not read better next time
+        try:
+            value = context.call(job, self._owner, task.function, args, kwargs)
+        except BaseException as error:  # noqa: BLE001 - a task may raise anything, and must not end its worker
+            if isinstance(error, self.interrupts):
+                self.interrupt = error
+                return outcome.given_back(self._clock())
+            return outcome.raised(_from_the_task(error), retry, job.failures + 1, self._clock(), job.cause)
+        return self._store(value)
+
+    def limit_of(self, job: RunningJob) -> timedelta | None:
+        """Return how long the job may run; None: for ever."""
+        task = self._tasks.find(job.task)
+        try:
+            return None if task is None else task.limit_of(job.timeout_ms)
+        except OverflowError:  # a number of milliseconds written by SQL
+            return None
+
+    def time_out(self, job: RunningJob, limit: timedelta) -> Outcome:
+        """Return how an attempt ends that ran longer than it may."""
+        task = self._tasks.get(job.task)
+        return outcome.timed_out(limit, self._retry_of(job, task), job.failures + 1, self._clock())
+
+    @staticmethod
+    def _retry_of(job: RunningJob, task: Task[..., Any]) -> Retry:
+        retry = task.retry_for(job.max_attempts, job.retry)
+        job.max_attempts = retry.max_attempts  # rows that plain SQL or a remote producer wrote leave it to the task
+        return retry
+
+    def _store(self, value: Any) -> Outcome:
+        try:
+            text = codec.encode(value)
+        except TypeError as error:
+            return outcome.failed("result", f"NotSerializable: the result cannot be stored: {error}")
+        if len(text) > self._max_result or len(text.encode()) > self._max_result:
+            return outcome.failed("result", f"PayloadTooLarge: the result has over {self._max_result} bytes (max_result)")
+        return outcome.succeeded(text)
+
+
+def _has_expired(job: RunningJob, task: Task[..., Any], now: datetime) -> bool:
+    # The claim has seen to a row's own `expires_at`; this is for rows that leave it to the task.
+    if job.expires_at is not None or task.defaults.expires is None:
+        return False
+    expires_at = task.defaults.expires_at(job.due)
+    return expires_at is not None and expires_at <= now
+
+
+def _from_the_task(error: BaseException) -> BaseException:
+    """Return the error without the frames of this house, which say nothing about the user's code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, context.__file__):
+        trace = trace.tb_next
+    return error if trace is None else error.with_traceback(trace)

@@ -1,0 +1,44 @@
+"""Which job the code that asks belongs to."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+from schedfactory.model.errors import NotInJob
+from schedfactory.model.running_job import RunningJob
+
+_current: contextvars.ContextVar[tuple[RunningJob, object]] = contextvars.ContextVar("schedfactory_job")
+
+
+def current_job() -> RunningJob:
+    """Return the job that the calling code runs in.
+
+    Raises:
+        NotInJob: it runs in none. A thread that a task starts itself must be given a copy of the context.
+
+    >>> current_job()
+    Traceback (most recent call last):
+    schedfactory.model.errors.NotInJob: no job runs here. Call current_job() inside a task.
+    """
+    found = _current.get(None)
+    if found is None:
+        raise NotInJob("no job runs here. Call current_job() inside a task.")
+    return found[0]
+
+
+def is_inside(owner: object) -> bool:
+    """Tell whether the calling code runs in a job of this scheduler's."""
+    found = _current.get(None)
+    return found is not None and found[1] is owner
+
+
+def call(job: RunningJob, owner: object, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call a task's function as this job, in a context of its own: what it sets there ends with it."""
+    return contextvars.copy_context().run(_enter, job, owner, function, args, kwargs)
+
+
+def _enter(job: RunningJob, owner: object, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    _current.set((job, owner))
+    return function(*args, **kwargs)

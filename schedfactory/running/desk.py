@@ -1,0 +1,66 @@
+"""What a dispatcher and its workers have between them: jobs one way, outcomes the other."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from schedfactory.model.running_job import RunningJob
+from schedfactory.storage.finish import Ended
+
+T = TypeVar("T")
+
+
+class Seat(Protocol):
+    """A worker, as the desk sees it."""
+
+    number: int
+    inbox: queue.SimpleQueue[RunningJob | None]
+
+
+class Desk:
+    """Lists that any thread appends to and only the dispatcher empties; single operations on them are atomic.
+
+    Attributes:
+        idle: workers that wait at their inbox, in the order in which they came.
+        ahead: claimed jobs of no worker yet; whoever has finished takes the first one.
+        ended: attempts and how they ended.
+        noted: running jobs with news for their rows.
+        released: jobs whose left-over code has ended.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self.ring = ring
+        self.idle: deque[Seat] = deque()
+        self.ahead: deque[RunningJob] = deque()
+        self.ended: deque[Ended] = deque()
+        self.noted: deque[RunningJob] = deque()
+        self.released: deque[RunningJob] = deque()
+        self.few = 0  # a worker that leaves fewer than this ahead rings for more
+        self._guard = threading.Lock()
+
+    def settle(self, job: RunningJob) -> bool:
+        """Claim the right to say how this attempt ended: the code's end and its timeout may meet."""
+        with self._guard:
+            is_first = not job.settled
+            job.settled = True
+            return is_first
+
+    def note(self, job: RunningJob) -> None:
+        """Take in that a running job has news."""
+        self.noted.append(job)
+        self.ring()
+
+    def rest(self, seat: Seat) -> RunningJob | None:
+        """Wait until the dispatcher has a job for this worker; None: the worker is to end."""
+        self.idle.append(seat)
+        self.ring()
+        return seat.inbox.get()
+
+
+def emptied(line: deque[T]) -> list[T]:
+    """Take everything that is in line now."""
+    return [line.popleft() for _ in range(len(line))]

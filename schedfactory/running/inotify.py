@@ -1,0 +1,36 @@
+"""Linux tells when a file is written to, without anyone opening it: that would drop SQLite's locks at its close."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_IN_MODIFY = 0x002
+_IN_NONBLOCK = os.O_NONBLOCK if hasattr(os, "O_NONBLOCK") else 0
+_IN_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+def watch(path: Path) -> int | None:
+    """Return a descriptor that becomes readable when `path` is written to; None where the system cannot say."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "inotify_init1"):
+        return None
+    descriptor = int(libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC))
+    if descriptor < 0:  # the user's limit of watchers is reached
+        return None
+    if libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY) < 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def drain(descriptor: int) -> None:
+    """Forget what was told so far."""
+    with suppress(BlockingIOError):
+        while os.read(descriptor, 65536):
+            pass

@@ -1,0 +1,200 @@
+"""One running factory: a row, a lock, a dispatcher and its workers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schedfactory.model.clock import Clock, Monotonic
+from schedfactory.model.errors import StorageError
+from schedfactory.model.running_job import RunningJob
+from schedfactory.model.task import TaskRegistry
+from schedfactory.running.attempt import Attempts
+from schedfactory.running.desk import Desk
+from schedfactory.running.dispatcher import LONGEST_WAIT_S, PROBE_S, Dispatcher
+from schedfactory.running.reporter import Reporter
+from schedfactory.running.waiting import Waiting
+from schedfactory.running.wake import Wake
+from schedfactory.running.worker import Worker
+from schedfactory.storage import nodes
+from schedfactory.storage.claim import Scope
+from schedfactory.storage.database import Database
+from schedfactory.storage.locks import lock_file
+
+_log = logging.getLogger("schedfactory")
+_GRACE_S = 0.5  # for code that looks at `cancelled`, once that is set at the end of a stop
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What every node of a scheduler works with."""
+
+    database: Database
+    tasks: TaskRegistry
+    clock: Clock
+    reporter: Reporter
+    waiting: Waiting
+    owner: object
+    max_result: int
+
+
+class Node:
+    """A node of this process: `start` or `run_due`, then `stop`.
+
+    Args:
+        queues: names of the queues it serves; None: all.
+    """
+
+    def __init__(self, shop: Shop, workers: int, queues: Sequence[str] | None) -> None:
+        self._shop = shop
+        self._queues = queues
+        self._workers: list[Worker] = []
+        self._seats = workers
+        self._has_left = threading.Event()
+        self._scope = Scope((), queues)
+        shop.database.open()
+        self._lock = lock_file(shop.database.path)
+        self.id = shop.database.write(
+            lambda conn: nodes.register(conn, self._lock, workers, queues, shop.clock())
+        )
+        self._wake = Wake(shop.database.log, shop.database.version)
+        self._desk = Desk(self._wake.ring)
+        self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result)
+        self._dispatcher = Dispatcher(
+            self.id,
+            shop.database,
+            self._lock,
+            self._desk,
+            self._attempts,
+            self._current_scope,
+            shop.clock,
+            shop.reporter,
+            shop.waiting,
+            workers,
+        )
+        self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
+        shop.database.on_commit(self._wake.ring)
+        shop.reporter.tell("node", self.id, "start", shop.clock())
+
+    def start(self) -> None:
+        """Start the dispatcher and the workers."""
+        self._dispatcher.on_leftover = self._replace
+        for _ in range(self._seats):
+            self._hire()
+        self._thread.start()
+
+    def run_due(self, limit: int | None) -> int:
+        """Run what is due in the calling thread, and return how many attempts that were.
+
+        Meanwhile the dispatcher's thread looks after timeouts, cancels and progress.
+
+        Raises:
+            StorageError: the database said no; what has ended is stored as soon as that works again.
+            KeyboardInterrupt: it came while a job ran, which goes back to the queue.
+        """
+        dispatcher = self._dispatcher
+        dispatcher.workers = 0  # nothing ahead: what a job enqueues takes its place in the order at once
+        self._attempts.interrupts = KeyboardInterrupt
+        seat = Worker(1, self._desk, self._attempts, self._shop.clock)
+        ran = 0
+        dispatcher.rescue(self._shop.clock())
+        while limit is None or ran < limit:
+            job = dispatcher.claim_for(seat, self._shop.clock())
+            if job is not None:
+                if not ran:
+                    self._thread.start()
+                seat.do(job)
+                ran += 1
+            elif not dispatcher.has_more:
+                break
+            if dispatcher.trouble is not None or self._attempts.interrupt is not None:
+                break
+        dispatcher.round(self._shop.clock())
+        for error in (self._attempts.interrupt, dispatcher.trouble):
+            if error is not None:
+                raise error
+        return ran
+
+    def stop(self, timeout_s: float) -> bool:
+        """Claim no more and let running jobs end; after `timeout_s` ask them to; return whether all have ended.
+
+        The code that still runs keeps its job, and this node, until it ends: then its result is stored.
+        """
+        self._dispatcher.is_draining = True
+        if self._has_left.is_set():
+            return True
+        if not self._thread.is_alive():  # run_due had nothing to do
+            self._leave()
+            return True
+        self._wake.ring()
+        is_inside = any(worker.is_current for worker in self._workers)
+        if not is_inside and not self._has_left.wait(timeout_s):
+            self._dispatcher.flag_all()
+            self._wake.ring()
+            self._has_left.wait(_GRACE_S)
+        has_left = self._has_left.is_set()
+        if has_left and not is_inside:
+            self._thread.join(_GRACE_S)
+            for worker in self._workers:
+                worker.join(_GRACE_S)
+        return has_left
+
+    @property
+    def busy(self) -> int:
+        """How many jobs this node has in hand."""
+        return len(self._dispatcher.in_flight) + len(self._dispatcher.leftovers)
+
+    def _serve(self) -> None:
+        """The dispatcher's thread: a round, then sleep until there is cause for another."""
+        dispatcher = self._dispatcher
+        has_cause = True
+        due_at = 0.0
+        while True:
+            try:
+                dispatcher.rescue(self._shop.clock())
+                if has_cause or Monotonic.now() >= due_at:
+                    due_at = Monotonic.now() + dispatcher.round(self._shop.clock())
+                if dispatcher.is_draining and not self.busy:
+                    break
+                probe_s = PROBE_S if dispatcher.has_neighbours else LONGEST_WAIT_S
+                has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s), dispatcher.seen)
+            except Exception:
+                _log.exception("node %d: the dispatcher failed; it goes on", self.id)
+                self._wake.sleep(1, None)
+        self._leave()
+
+    def _current_scope(self) -> Scope:
+        names = self._shop.tasks.names()
+        if names != self._scope.tasks:
+            self._scope = Scope(names, self._queues)
+        return self._scope
+
+    def _hire(self) -> None:
+        worker = Worker(len(self._workers) + 1, self._desk, self._attempts, self._shop.clock)
+        self._workers.append(worker)
+        worker.start()
+        self._shop.reporter.tell("worker", worker.number, "start", self._shop.clock())
+
+    def _replace(self, job: RunningJob) -> None:
+        """Hire a worker in the place of one whose code ran over its timeout; as many as there were at most."""
+        stuck = self._workers[(job.worker or 1) - 1]
+        if len(self._dispatcher.leftovers) > self._seats or stuck.quits or self._dispatcher.is_draining:
+            return
+        stuck.quits = True
+        self._hire()
+
+    def _leave(self) -> None:
+        for worker in self._workers:
+            worker.inbox.put(None)
+            self._shop.reporter.tell("worker", worker.number, "quit", self._shop.clock())
+        self._shop.database.off_commit(self._wake.ring)
+        try:
+            self._shop.database.write(lambda conn: nodes.leave(conn, self.id, self._shop.clock()))
+        except StorageError as error:
+            _log.warning("node %d could not sign off: %s", self.id, error)
+        self._lock.release(self.id)
+        self._wake.close()
+        self._shop.reporter.tell("node", self.id, "stop", self._shop.clock())
+        self._has_left.set()

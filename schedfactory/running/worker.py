@@ -1,0 +1,69 @@
+"""A thread that runs one job after the other."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from schedfactory.model.clock import Clock, Monotonic
+from schedfactory.model.running_job import RunningJob
+from schedfactory.running.attempt import Attempts
+from schedfactory.running.desk import Desk
+
+
+class Worker:
+    """Takes what lies ahead, else waits at its inbox.
+
+    `quits` makes it end after the job it has, as one does whose place was filled while it ran over a timeout.
+    """
+
+    def __init__(self, number: int, desk: Desk, attempts: Attempts, clock: Clock) -> None:
+        self.number = number
+        self.inbox: queue.SimpleQueue[RunningJob | None] = queue.SimpleQueue()
+        self.quits = False
+        self._desk = desk
+        self._attempts = attempts
+        self._clock = clock
+        self._thread = threading.Thread(target=self._run, name=f"schedfactory-worker-{number}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait for its thread's end."""
+        self._thread.join(timeout)
+
+    @property
+    def is_current(self) -> bool:
+        """True on this worker's own thread."""
+        return threading.current_thread() is self._thread
+
+    def do(self, job: RunningJob) -> None:
+        """Run one job, and hand back how it ended."""
+        job.began = Monotonic.now()
+        outcome = self._attempts.run(job)
+        job.took = Monotonic.now() - job.began
+        if self._desk.settle(job):
+            self._desk.ended.append((job, outcome, self._clock()))
+        else:
+            self._desk.released.append(job)
+
+    def _run(self) -> None:
+        while not self.quits:
+            job = self._next()
+            if job is None:
+                return
+            self.do(job)
+        self._desk.ring()
+
+    def _next(self) -> RunningJob | None:
+        desk = self._desk
+        try:
+            job = desk.ahead.popleft()
+        except IndexError:
+            return desk.rest(self)
+        if len(desk.ahead) < desk.few:
+            desk.ring()
+        job.begin(self.number, self._clock())
+        return job

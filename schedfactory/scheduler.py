@@ -1,0 +1,408 @@
+"""The gate: it builds the house, takes in jobs, starts and stops, and hands everything else on."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from schedfactory.model.clock import Clock, DurationLike, Moment, duration, standard, system_clock
+from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
+from schedfactory.model.job import Job
+from schedfactory.model.options import check_queue
+from schedfactory.model.reports import StatusReport
+from schedfactory.model.retry import ONCE, Retry
+from schedfactory.model.task import Call, RemoteTask, Task, TaskRegistry
+from schedfactory.queries import Queries
+from schedfactory.running import signals
+from schedfactory.running.node import Node, Shop
+from schedfactory.running.reporter import Reporter
+from schedfactory.running.waiting import Waiting
+from schedfactory.storage import enqueue, read, sqlite
+from schedfactory.storage.database import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DEFAULT_FILE = "schedfactory.db"
+
+
+class Scheduler(Queries):
+    """A durable job queue and its workers, in one SQLite file.
+
+    Making one opens nothing; the first use does, and makes the file and its tables where they are missing. Safe from any
+    thread. After a `fork` the child opens the file anew by itself, and runs nothing.
+
+    Args:
+        database: a path, an SQLAlchemy URL or Engine (of which only the URL is used); ":memory:" is a private temporary
+            file. None reads `SCHEDFACTORY_DATABASE`, else it is `schedfactory.db` in the working directory.
+        durability: "full": an enqueue that returned survives power loss. "normal": it survives any crash of processes,
+            and power loss may drop the newest commits.
+        migrate: bring the tables up to date at the first use.
+        lock_timeout: how long a call may wait for other processes, a duration.
+        max_payload: bytes of a job's encoded arguments.
+        max_result: bytes of its encoded result.
+        clock: gives the time as an aware datetime; None is the host's clock.
+
+    Raises:
+        ValueError, TypeError: naming the argument and its value.
+
+    >>> scheduler = Scheduler("jobs.db")
+    >>> @scheduler.task
+    ... def add(x: int, y: int) -> int:
+    ...     return x + y
+    >>> job = add.enqueue(2, 3)
+    >>> with scheduler.running(workers=4):
+    ...     job.get_result(timeout="10s")
+    5
+    """
+
+    def __init__(
+        self,
+        database: str | os.PathLike[str] | Engine | None = None,
+        *,
+        durability: str = "full",
+        migrate: bool = True,
+        lock_timeout: DurationLike = "30s",
+        max_payload: int = 1_048_576,
+        max_result: int = 4_194_304,
+        clock: Clock | None = None,
+    ) -> None:
+        self._tasks = TaskRegistry()
+        self._tasks.serve(self)
+        self._guard = threading.RLock()
+        self._database: Database | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._reset()
+        self.configure(
+            database,
+            durability=durability,
+            migrate=migrate,
+            lock_timeout=lock_timeout,
+            max_payload=max_payload,
+            max_result=max_result,
+            clock=clock,
+        )
+        _all.add(self)
+
+    def _reset(self) -> None:
+        self._waiting = Waiting()
+        self._reporter = Reporter()
+        self._node: Node | None = None
+        self._is_asked_to_stop = threading.Event()
+
+    def configure(
+        self,
+        database: str | os.PathLike[str] | Engine | None = None,
+        *,
+        durability: str = "full",
+        migrate: bool = True,
+        lock_timeout: DurationLike = "30s",
+        max_payload: int = 1_048_576,
+        max_result: int = 4_194_304,
+        clock: Clock | None = None,
+    ) -> None:
+        """Set what `Scheduler(…)` takes, later: before the first use, or after `close()`.
+
+        Raises:
+            RuntimeError: the database is open.
+            ValueError, TypeError: as for `Scheduler`.
+        """
+        if self._database is not None and self._database.is_open:
+            raise RuntimeError(f"the scheduler has opened {self._database.path}. Call configure() before its first use, or close() it.")
+        if durability not in ("full", "normal"):
+            raise ValueError(f'durability={durability!r} is unknown. Pass "full" or "normal".')
+        for name, value in (("max_payload", max_payload), ("max_result", max_result)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} is no number of bytes. Pass an int of 1 or more.")
+        if clock is not None and not callable(clock):
+            raise TypeError(f"clock={clock!r} cannot be called. Pass a function that returns an aware datetime.")
+        self._target = _target(database)
+        self._make = lambda path: Database(path, durability, timeout.total_seconds(), migrate)
+        timeout = duration(lock_timeout, "lock_timeout")
+        self._max_payload = max_payload
+        self._max_result = max_result
+        self._clock: Clock = system_clock if clock is None else lambda: _checked(clock())
+        self._database = None
+
+    # Tasks and jobs
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        queue: str | None = None,
+        priority: int | None = None,
+        retry: int | Retry = ONCE,
+        timeout: DurationLike | None = None,
+        expires: DurationLike | Moment | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Register a function as a task; see `TaskRegistry.task`.
+
+        >>> @scheduler.task(name="mail.welcome", queue="mail", retry=5, timeout="30s")
+        ... def welcome(user_id: int) -> None: ...
+        """
+        return self._tasks.task(function, **options) if function is not None else self._tasks.task(**options)
+
+    def include(self, tasks: TaskRegistry) -> None:
+        """Take in the tasks of a registry, also those that it gets later.
+
+        Raises:
+            ValueError: a name is taken by another function, or the registry belongs to another scheduler.
+        """
+        self._tasks.include(tasks)
+
+    def remote(self, name: str) -> RemoteTask:
+        """Return a task whose code is elsewhere, by its name. Its arguments are keywords only."""
+        return RemoteTask(name, self)
+
+    def enqueue(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job that calls `function`, which is registered on the way; as `Task.enqueue`.
+
+        Raises:
+            TypeError: a lambda, a method, a nested function: nothing that another process could find.
+        """
+        return self._tasks.ensure(function).enqueue(*args, **kwargs)
+
+    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
+        """Store jobs for all these calls in one transaction: all or none, their ids in order.
+
+        >>> jobs = scheduler.enqueue_many([add.call(1, 2), add.options(priority=9).call(3, 4)])
+        >>> [job.priority for job in jobs]
+        [0, 9]
+        """
+        return self.enqueue_calls(tuple(calls))
+
+    def enqueue_calls(self, calls: Sequence[Call[Any]]) -> list[Job[Any]]:
+        """Store jobs for these calls; what tasks and `enqueue_many` are served by."""
+        now = self._clock()
+        rows = [self._row(call, now) for call in calls]
+        if not rows:
+            return []
+        ids = self._db.write(lambda conn: enqueue.insert_rows(conn, rows))
+        if self._reporter.wants("job"):
+            for job_id in ids:
+                self._reporter.tell("job", job_id, "queued", now)
+        return [Job(enqueue.snapshot(job_id, row), self, now, is_new=True) for job_id, row in zip(ids, rows)]
+
+    def _row(self, call: Call[Any], now: datetime) -> tuple[Any, ...]:
+        if not isinstance(call, Call):
+            raise TypeError(f"{call!r} is no call. Pass what task.call(…) returns.")
+        size = len(call.args) if call.args.isascii() else len(call.args.encode())
+        if size > self._max_payload:
+            raise PayloadTooLarge(
+                f"the arguments of {call.task} have {size} bytes, over max_payload={self._max_payload}. "
+                "Store the data elsewhere and pass where it is."
+            )
+        return enqueue.to_row(call, now)
+
+    # Running
+
+    def start(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
+        """Start the dispatcher and worker threads, and return at once.
+
+        Args:
+            workers: how many jobs run at the same time; 4 unless said.
+            queues: serve only these; None: all.
+
+        Raises:
+            ValueError: fewer than one worker, no queue.
+            RuntimeError: it runs already.
+            StorageError: the database cannot be used.
+        """
+        count = 4 if workers is None else workers
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"workers={count!r} is no number of workers. Pass an int of 1 or more.")
+        if count < 1:
+            raise ValueError(f"workers={count} is fewer than one. Pass 1 or more.")
+        if queues is not None:
+            queues = _check_queues(queues)
+        with self._guard:
+            if self._node is not None:
+                raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
+            node = Node(self._shop(), count, queues)
+            self._is_asked_to_stop.clear()
+            self._node = node
+            node.start()
+
+    def stop(self, timeout: DurationLike = "30s") -> None:
+        """Claim no more, let running jobs end, and give back what has not started. Nothing starts after this returns.
+
+        After `timeout` the running jobs' `cancelled` flags are set. Code that runs on regardless keeps its job until it
+        ends; then its result is stored, if this process still lives. Does nothing where nothing runs.
+        """
+        seconds = duration(timeout, "timeout").total_seconds()
+        self._is_asked_to_stop.set()
+        with self._guard:
+            node, self._node = self._node, None
+        if node is not None:
+            node.stop(seconds)
+
+    @contextmanager
+    def running(self, workers: int | None = None, queues: Sequence[str] | None = None) -> Iterator[Scheduler]:
+        """Start, and stop at the end of the block."""
+        self.start(workers, queues)
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def run(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
+        """Start, and block until SIGINT or SIGTERM, or until `stop()` is called elsewhere; running jobs may end.
+
+        A second signal ends the process at once, with 128 plus its number; the jobs that ran are started again.
+        Signals reach only a `run()` on the main thread.
+        """
+        self._is_asked_to_stop.clear()
+        with signals.caught(self._is_asked_to_stop.set):
+            self.start(workers, queues)
+            self._is_asked_to_stop.wait()
+            self.stop()
+
+    def run_due(self, limit: int | None = None) -> int:
+        """Run what is due in this thread until nothing is, and return the number of attempts: for tests, cron and scripts.
+
+        It is a node of its own, one job at a time in the order of a claim; what the jobs enqueue for now runs too. A
+        timeout sets the job's flag, and ends its attempt, while the code goes on: this thread cannot leave it.
+
+        Args:
+            limit: how many attempts at most.
+
+        >>> scheduler.run_due()
+        1
+        """
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ValueError(f"limit={limit!r} is no number of attempts. Pass an int of 0 or more.")
+        node = Node(self._shop(), 1, None)
+        try:
+            return node.run_due(limit)
+        finally:
+            node.stop(0)
+
+    def wait_idle(self, timeout: DurationLike | None = None) -> None:
+        """Wait until nothing in the database is due or running. Jobs for later do not count.
+
+        Raises:
+            WaitTimeout: after `timeout`.
+            RuntimeError: without a timeout inside a task of this scheduler, which is running itself.
+        """
+        seconds = None if timeout is None else duration(timeout, "timeout").total_seconds()
+        self._refuse_endless_wait("the scheduler to be idle", seconds)
+        if self._waiting.until(0, self._is_idle, self._db.state, seconds) is None:
+            raise WaitTimeout(f"there were jobs due or running after {seconds:g} s: {self.counts()}")
+
+    def _is_idle(self) -> bool | None:
+        with self._db.read() as conn:
+            return None if read.is_busy(conn, self._clock()) else True
+
+    @property
+    def is_running(self) -> bool:
+        """True between `start()` and the begin of `stop()`."""
+        return self._node is not None
+
+    def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
+        """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.
+
+        Args:
+            subjects: "job", "worker", "node"; none: all three.
+        """
+        self._reporter.listen(callback, *subjects)
+
+    def reports(self, *subjects: str) -> Iterator[StatusReport]:
+        """Subscribe now, and return an iterator over what happens in this process; it ends at `close()`."""
+        return self._reporter.reports(*subjects)
+
+    def close(self) -> None:
+        """Stop, if it runs, and close the database and all reports. May be called twice; the next use opens it again."""
+        self.stop()
+        self._reporter.close()
+        with self._guard:
+            if self._database is not None:
+                self._database.close()
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = self._database = None
+
+    def _shop(self) -> Shop:
+        return Shop(self._db, self._tasks, self._clock, self._reporter, self._waiting, self, self._max_result)
+
+    @property
+    def _db(self) -> Database:
+        database = self._database
+        if database is None:
+            with self._guard:
+                if self._database is None:
+                    self._database = self._make(self._path())
+                database = self._database
+        return database
+
+    def _path(self) -> Path:
+        if self._target is not None:
+            return self._target
+        self._folder = tempfile.TemporaryDirectory(prefix="schedfactory-")
+        return Path(self._folder.name) / "jobs.db"
+
+
+def _target(database: str | os.PathLike[str] | Engine | None) -> Path | None:
+    """Return the absolute path of the file, None for a private temporary one."""
+    if database is None:
+        database = os.environ.get("SCHEDFACTORY_DATABASE") or _DEFAULT_FILE
+    if isinstance(database, (str, os.PathLike)):
+        url = sqlite.to_url(database)
+    elif hasattr(database, "url"):
+        url = sqlite.to_url(database.url.render_as_string(hide_password=False))
+        if url.database in (None, "", ":memory:"):
+            raise ValueError(f"{database!r} has its database in memory, which threads cannot share. Pass a path.")
+    else:
+        raise TypeError(f"database={database!r} is no path, URL or Engine. Pass a path such as \"jobs.db\".")
+    return None if url.database in (None, "", ":memory:") else sqlite.path_of(url)
+
+
+def _checked(now: datetime) -> datetime:
+    if now.utcoffset() is None:
+        raise ValueError(f"the clock gave {now!r}, which has no time zone. Return an aware datetime.")
+    return standard(now)
+
+
+def _check_queues(queues: Sequence[str]) -> list[str]:
+    if isinstance(queues, str) or not isinstance(queues, Sequence):
+        raise TypeError(f"queues={queues!r} is no list of names. Pass one such as [\"mail\"].")
+    if not queues:
+        raise ValueError("queues=[] serves nothing. Pass names, or None for all queues.")
+    return [check_queue(name) for name in queues]
+
+
+_all: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """At the interpreter's exit a running scheduler stops; code that runs on dies with the process, as in a crash."""
+    for scheduler in list(_all):
+        scheduler.stop()
+
+
+def _after_fork() -> None:
+    for scheduler in list(_all):
+        scheduler._guard = threading.RLock()
+        scheduler._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,134 @@
+"""What people change: cancel, requeue, update, prune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, func, insert, null, or_, select, update
+
+from schedfactory.model.job import FINAL
+from schedfactory.storage import totals
+from schedfactory.storage.moments import stamp
+from schedfactory.storage.statement import const
+from schedfactory.storage.tables import attempts, jobs
+
+_UNSTARTED = or_(*(jobs.c.status == const(status) for status in ("waiting", "scheduled", "queued")))
+_ENDED = or_(*(jobs.c.status == const(status) for status in FINAL))
+PRUNED_AT_ONCE = 500
+
+
+def cancel(conn: Connection, condition: ColumnElement[bool], now: datetime) -> int:
+    """Cancel what has not started, flag what runs; return how many jobs that were."""
+    ended = conn.execute(
+        update(jobs)
+        .where(condition, _UNSTARTED)
+        .values(status=const("cancelled"), reason=const("user"), finished_at=stamp(now), cancel_requested_at=stamp(now))
+        .returning(jobs.c.queue, jobs.c.status)
+    ).all()
+    totals.add_each(conn, (tuple(row) for row in ended))
+    flagged = conn.execute(
+        update(jobs)
+        .where(condition, jobs.c.status == const("running"), jobs.c.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=stamp(now))
+    )
+    return len(ended) + flagged.rowcount
+
+
+def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> int:
+    """Make finished jobs due again, in their own rows; return how many.
+
+    A success leaves its line in the attempts, since the row will tell of the next one. A job whose left-over code still
+    runs keeps its node, and waits for that code's end.
+    """
+    chosen = [row[0] for row in conn.execute(select(jobs.c.id).where(condition, _ENDED)).all()]
+    for start in range(0, len(chosen), PRUNED_AT_ONCE):
+        some = jobs.c.id.in_(chosen[start : start + PRUNED_AT_ONCE])
+        _keep_successes(conn, some)
+        totals.add_each(conn, (tuple(row) for row in conn.execute(select(jobs.c.queue, jobs.c.status).where(some))), -1)
+        conn.execute(
+            update(jobs)
+            .where(some)
+            .values(
+                status=const("queued"),
+                reason=null(),
+                run_at=stamp(now),
+                started_at=null(),
+                finished_at=null(),
+                expires_at=null(),
+                failures=const(0),
+                crashes=const(0),
+                progress=null(),
+                progress_message=null(),
+                result=null(),
+                error=null(),
+                cancel_requested_at=null(),
+                node=case((jobs.c.leftover == const(1), jobs.c.node), else_=null()),
+                worker=case((jobs.c.leftover == const(1), jobs.c.worker), else_=null()),
+            )
+        )
+    return len(chosen)
+
+
+def change(
+    conn: Connection, job_id: int, now: datetime, *, priority: int | None, run_at: datetime | None, queue: str | None
+) -> bool:
+    """Change a job that has not ended; return False where it has, or is not there."""
+    values: dict[str, object] = {}
+    if priority is not None:
+        values["priority"] = priority
+    if queue is not None:
+        values["queue"] = queue
+    if run_at is not None:
+        # A running job keeps its status; the new time counts only if it starts again by itself, which sets its own.
+        values["run_at"] = stamp(run_at)
+        status = "queued" if run_at <= now else "scheduled"
+        is_due = or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled"))
+        values["status"] = case((is_due, const(status)), else_=jobs.c.status)
+    if not values:
+        return conn.execute(select(jobs.c.id).where(jobs.c.id == job_id, ~_ENDED)).first() is not None
+    return conn.execute(update(jobs).where(jobs.c.id == job_id, ~_ENDED).values(values)).rowcount == 1
+
+
+def prune(
+    conn: Connection, after_id: int, before: datetime, statuses: Sequence[str], most: int = PRUNED_AT_ONCE
+) -> tuple[int, int | None]:
+    """Delete finished jobs from `after_id` on that ended earlier than `before`, with their attempts.
+
+    At most `most` at once, so that claiming goes on in between. The newest row always stays: SQLite gives its number plus
+    one to the next job, and a number is never used twice.
+
+    Returns:
+        How many were deleted, and the id to go on after; None at the end.
+    """
+    newest = select(func.max(jobs.c.id)).scalar_subquery()
+    rows = conn.execute(
+        select(jobs.c.id, jobs.c.queue, jobs.c.status)
+        .where(
+            jobs.c.id > after_id,
+            jobs.c.id < newest,
+            or_(*(jobs.c.status == const(status) for status in statuses)),
+            jobs.c.finished_at < stamp(before),
+            jobs.c.leftover == const(0),
+        )
+        .order_by(jobs.c.id)
+        .limit(most)
+    ).all()
+    ids = [row[0] for row in rows]
+    conn.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
+    conn.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    totals.add_each(conn, (tuple(row[1:]) for row in rows), -1)
+    return len(ids), ids[-1] if len(ids) == most else None
+
+
+def _keep_successes(conn: Connection, some: ColumnElement[bool]) -> None:
+    columns = ("job_id", "number", "status", "started_at", "finished_at", "node", "worker")
+    of_job = (jobs.c.id, jobs.c.attempt, jobs.c.status, jobs.c.started_at, jobs.c.finished_at, jobs.c.node, jobs.c.worker)
+    conn.execute(
+        insert(attempts).from_select(columns, select(*of_job).where(and_(some, jobs.c.status == const("succeeded"))))
+    )
+
+
+def is_job(job_id: int) -> ColumnElement[bool]:
+    """Return the condition of one job."""
+    return jobs.c.id == bindparam("wanted", job_id)

@@ -1,0 +1,219 @@
+"""Due rows become running ones, the best first. All of this happens inside one write transaction of the dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, null, or_, select, update
+
+from schedfactory.model import codec
+from schedfactory.model.running_job import CLAIMED
+from schedfactory.storage import totals
+from schedfactory.storage.moments import stamp, unstamp
+from schedfactory.storage.statement import Row, Statement, const
+from schedfactory.storage.tables import jobs
+
+# Rows that one round promotes; a full batch means that there are more, and then nothing is claimed yet.
+PROMOTED_AT_ONCE = 10_000
+
+
+def _listed(name: str) -> Any:
+    """One bound JSON list, as the rows of a subquery."""
+    return select(func.json_each(bindparam(name)).table_valued("value").c.value)
+
+
+_EXPIRE = Statement(
+    update(jobs)
+    .where(
+        jobs.c.expires_at.is_not(None),
+        or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled")),
+        jobs.c.expires_at <= bindparam("now"),
+    )
+    .values(status=const("cancelled"), reason=const("expired"), finished_at=bindparam("now"))
+    .returning(jobs.c.queue, jobs.c.status, jobs.c.id),
+    "now",
+)
+_PROMOTE = Statement(
+    update(jobs)
+    .where(
+        jobs.c.id.in_(
+            select(jobs.c.id)
+            .where(jobs.c.status == const("scheduled"), jobs.c.run_at <= bindparam("now"))
+            .order_by(jobs.c.run_at)
+            .limit(bindparam("most"))
+        )
+    )
+    .values(status=const("queued")),
+    "now",
+    "most",
+)
+_DUE = (
+    select(*(jobs.c[name] for name in CLAIMED))
+    .where(jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.task.in_(_listed("tasks")))
+    .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
+    .limit(bindparam("most"))
+)
+_DUE_ANYWHERE = Statement(_DUE, "tasks", "most")
+_DUE_IN_QUEUES = Statement(_DUE.where(jobs.c.queue.in_(_listed("queues"))), "tasks", "most", "queues")
+_TAKEN = {
+    "status": const("running"),
+    "reason": null(),
+    "attempt": jobs.c.attempt + const(1),
+    "fence": jobs.c.fence + const(1),
+    "node": bindparam("by_node"),
+    "started_at": bindparam("now"),
+    "finished_at": null(),
+    "progress": null(),
+    "progress_message": null(),
+}
+_TAKE = Statement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.status == const("queued"), jobs.c.node.is_(None))
+    .values(_TAKEN | {"worker": bindparam("by_worker")}),
+    "job",
+    "by_node",
+    "by_worker",
+    "now",
+)
+_TAKE_AHEAD = Statement(
+    update(jobs)
+    .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.node.is_(None))
+    .values(_TAKEN | {"worker": null()}),
+    "jobs",
+    "by_node",
+    "now",
+)
+_GIVE_BACK = Statement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
+    .values(
+        status=const("queued"),
+        reason=bindparam("was"),
+        attempt=jobs.c.attempt - const(1),
+        node=null(),
+        worker=null(),
+        started_at=null(),
+    ),
+    "job",
+    "at_fence",
+    "by_node",
+    "was",
+)
+_LABEL = Statement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
+    .values(worker=bindparam("by_worker"), started_at=bindparam("since")),
+    "job",
+    "at_fence",
+    "by_node",
+    "by_worker",
+    "since",
+)
+_NEXT = Statement(
+    select(
+        select(func.min(jobs.c.run_at)).where(jobs.c.status == const("scheduled")).scalar_subquery(),
+        select(func.min(jobs.c.expires_at))
+        .where(jobs.c.expires_at.is_not(None), or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled")))
+        .scalar_subquery(),
+        select(func.count())
+        .select_from(jobs)
+        .where(jobs.c.cancel_requested_at.is_not(None), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
+        .scalar_subquery(),
+    ),
+    "by_node",
+)
+_IS_DUE_ANYWHERE = Statement(_DUE.with_only_columns(jobs.c.id), "tasks", "most")
+_IS_DUE_IN_QUEUES = Statement(_DUE.with_only_columns(jobs.c.id).where(jobs.c.queue.in_(_listed("queues"))), "tasks", "most", "queues")
+_TO_CANCEL = Statement(
+    select(jobs.c.id).where(
+        jobs.c.cancel_requested_at.is_not(None), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node")
+    ),
+    "by_node",
+)
+
+
+class Scope:
+    """Which jobs a node takes: of the tasks it knows, in the queues it serves (None: all)."""
+
+    def __init__(self, tasks: Sequence[str], queues: Sequence[str] | None) -> None:
+        self.tasks = tasks
+        self._values = (codec.encode(list(tasks)),)
+        self._queues = None if queues is None else (codec.encode(list(queues)),)
+
+    def has_due(self, conn: Connection) -> bool:
+        """Tell whether there is a job to take."""
+        return self._run(conn, _IS_DUE_ANYWHERE, _IS_DUE_IN_QUEUES, 1).fetchone() is not None
+
+    def due(self, conn: Connection, most: int) -> list[Row]:
+        """Return what a claim would take, the best first: by priority (the higher first), `run_at`, `id`."""
+        return list(self._run(conn, _DUE_ANYWHERE, _DUE_IN_QUEUES, most).fetchall())
+
+    def _run(self, conn: Connection, anywhere: Statement, in_queues: Statement, most: int) -> Any:
+        if self._queues is None:
+            return anywhere.run(conn, (*self._values, most))
+        return in_queues.run(conn, (*self._values, most, *self._queues))
+
+
+class Ahead:
+    """What lies ahead: the next moment at which something becomes due or expires, and cancels to pass on."""
+
+    __slots__ = ("cancels", "expires_at", "run_at")
+
+    def __init__(self, run_at: str | None, expires_at: str | None, cancels: int) -> None:
+        self.run_at = None if run_at is None else unstamp(run_at)
+        self.expires_at = None if expires_at is None else unstamp(expires_at)
+        self.cancels = cancels > 0
+
+    @property
+    def next(self) -> datetime | None:
+        """The earlier of the two moments."""
+        return min((moment for moment in (self.run_at, self.expires_at) if moment is not None), default=None)
+
+
+def look_ahead(conn: Connection, node: int) -> Ahead:
+    """Return what lies ahead of this node. Reads only."""
+    return Ahead(*_NEXT.run(conn, (node,)).fetchone())
+
+
+def expire(conn: Connection, now: datetime) -> list[int]:
+    """Cancel what was not started in time, and return the ids."""
+    rows = _EXPIRE.run(conn, (stamp(now),)).fetchall()
+    totals.add_each(conn, (row[:2] for row in rows))
+    return [row[2] for row in rows]
+
+
+def promote(conn: Connection, now: datetime) -> bool:
+    """Make the jobs `queued` whose time has come; return False where there may be more of them.
+
+    A job once queued stays due, even when the clock steps back.
+    """
+    return int(_PROMOTE.run(conn, (stamp(now), PROMOTED_AT_ONCE)).rowcount) < PROMOTED_AT_ONCE
+
+
+def take(conn: Connection, rows: Sequence[Row], node: int, workers: Sequence[int], now: datetime) -> None:
+    """Make rows of `Scope.due` running: one for each of `workers`, the rest ahead of them, of no worker yet.
+
+    Each job's `fence` grows by one, so that an earlier, slower attempt can no longer finish it.
+    """
+    at = stamp(now)
+    _TAKE.run_many(conn, [(row[0], node, worker, at) for row, worker in zip(rows, workers)])
+    ahead = rows[len(workers) :]
+    if ahead:
+        _TAKE_AHEAD.run(conn, (codec.encode([row[0] for row in ahead]), node, at))
+
+
+def give_back(conn: Connection, claims: Sequence[tuple[int, int, int, str | None]]) -> None:
+    """Return claims whose code has not started, as if they had never been: (id, fence, node, former reason)."""
+    _GIVE_BACK.run_many(conn, claims)
+
+
+def label(conn: Connection, claims: Sequence[tuple[int, int, int, int, datetime]]) -> None:
+    """Say which worker runs what was claimed ahead, and since when: (id, fence, node, worker, started_at)."""
+    _LABEL.run_many(conn, [(*claim[:4], stamp(claim[4])) for claim in claims])
+
+
+def to_cancel(conn: Connection, node: int) -> list[int]:
+    """Return the ids of this node's running jobs that someone has cancelled."""
+    return [row[0] for row in _TO_CANCEL.run(conn, (node,)).fetchall()]

@@ -1,0 +1,84 @@
+"""Calls become rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, text
+
+from schedfactory.model import codec
+from schedfactory.model.task import Call
+from schedfactory.storage.moments import optional_stamp, stamp
+from schedfactory.storage.statement import Row, Statement
+from schedfactory.storage.tables import jobs
+
+_COLUMNS = (
+    "uid", "task", "queue", "priority", "status", "args", "tags", "run_at", "created_at", "expires_at", "max_attempts",
+    "retry", "timeout_ms",
+)  # fmt: skip
+_INSERT = Statement(insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), *(f"new_{name}" for name in _COLUMNS))
+_LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
+_LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
+_IDS_AFTER = Statement(select(jobs.c.uid, jobs.c.id).where(jobs.c.id > bindparam("last")), "last")
+
+
+def to_row(call: Call[Any], now: datetime) -> Row:
+    """Return what `insert_rows` stores of a call that is enqueued `now`.
+
+    Raises:
+        ValueError: its delay leads beyond the year 9999.
+    """
+    options = call.options
+    try:
+        run_at = options.starts_at(now)
+        expires_at = options.expires_at(run_at)
+    except OverflowError as error:
+        raise ValueError(f"delay={options.delay} or expires={options.expires} leads beyond the year 9999. Pass less.") from error
+    return (
+        uuid7(now),
+        call.task,
+        options.queue,
+        options.priority,
+        "queued" if run_at <= now else "scheduled",
+        call.args,
+        codec.encode(options.tags) if options.tags else None,
+        stamp(run_at),
+        stamp(now),
+        optional_stamp(expires_at),
+        options.max_attempts,
+        options.retry,
+        None if options.timeout is None else round(options.timeout.total_seconds() * 1000),
+    )
+
+
+def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
+    """Store rows of `to_row` and return their ids, in order. The caller commits."""
+    if len(rows) == 1:
+        return (int(_INSERT.run(conn, rows[0]).lastrowid),)
+    before = int(_LAST_ID.run(conn).fetchone()[0])
+    _INSERT.run_many(conn, rows)
+    last = int(_LAST_INSERTED.run(conn).fetchone()[0])
+    if last - before == len(rows):
+        return range(before + 1, last + 1)
+    ids = dict(_IDS_AFTER.run(conn, (before,)).fetchall())  # a trigger of the user's has added rows in between
+    return [ids[row[0]] for row in rows]
+
+
+def snapshot(job_id: int, row: Row) -> Row:
+    """Return the columns of a job just stored, as `read` would give them."""
+    uid, task, queue, priority, status, args, tags, run_at, created_at, expires_at, max_attempts = row[:11]
+    return (
+        job_id, uid, task, queue, priority, status, None, args, tags, run_at, created_at, None, None, expires_at,
+        0, 0, 0, max_attempts, None, None, None, None, None, None,
+    )  # fmt: skip
+
+
+def uuid7(now: datetime) -> str:
+    """Return a time-ordered unique id (RFC 9562, version 7): 48 bits of milliseconds, 74 random ones."""
+    chance = int.from_bytes(os.urandom(10), "big")
+    head = int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
+    digits = f"{head:012x}7{chance & 0xFFF:03x}{0x8000 | (chance >> 12 & 0x3FFF):04x}{chance >> 32:012x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"

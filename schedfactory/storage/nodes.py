@@ -1,0 +1,172 @@
+"""The nodes of a database: who is there, who has died, and what becomes of the jobs of the dead."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Connection, bindparam, case, delete, insert, null, or_, select, update
+
+from schedfactory.model import codec
+from schedfactory.storage import totals
+from schedfactory.storage.locks import LockFile
+from schedfactory.storage.moments import stamp
+from schedfactory.storage.statement import Statement, const
+from schedfactory.storage.tables import attempts, jobs, nodes
+
+MAX_CRASHES = 3
+_KEPT = timedelta(days=7)
+_OTHERS = Statement(
+    select(nodes.c.id, nodes.c.host, nodes.c.boot_id, nodes.c.lock_file).where(
+        nodes.c.status == const("running"), nodes.c.id != bindparam("but")
+    ),
+    "but",
+)
+_OWNERS = Statement(
+    select(jobs.c.node)
+    .where(jobs.c.status == const("running"), jobs.c.node != bindparam("but"))
+    .union(select(jobs.c.node).where(jobs.c.leftover == const(1), jobs.c.node != bindparam("but"))),
+    "but",
+)
+
+
+def register(
+    conn: Connection, lock: LockFile, workers: int, queues: Sequence[str] | None, now: datetime
+) -> int:
+    """Add this process as a node and return its id, whose lock it holds before anyone can see the row."""
+    conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - _KEPT)))
+    row = conn.execute(
+        insert(nodes)
+        .values(
+            status="running",
+            host=host(),
+            boot_id=boot_id(),
+            pid=os.getpid(),
+            lock_file=lock.name,
+            workers=workers,
+            queues=None if queues is None else codec.encode(list(queues)),
+            started_at=stamp(now),
+        )
+        .returning(nodes.c.id)
+    ).one()
+    node = int(row[0])
+    lock.hold(node)
+    return node
+
+
+def leave(conn: Connection, node: int, now: datetime) -> None:
+    """Note that a node has stopped in an orderly way."""
+    conn.execute(
+        update(nodes)
+        .where(nodes.c.id == node, nodes.c.status == "running")
+        .values(status="stopped", stopped_at=stamp(now))
+    )
+
+
+def dead(conn: Connection, node: int, lock: LockFile) -> tuple[list[int], bool]:
+    """Return the nodes that are known to be dead and have something to clear, and whether any other may live. Reads only.
+
+    A node that was registered under this boot is dead when its lock is free; under an earlier boot of this host it died
+    with that. Of a node on another host nothing is known here.
+    """
+    found: list[int] = []
+    others = False
+    known = set()
+    for other, its_host, its_boot, its_lock in _OTHERS.run(conn, (node,)).fetchall():
+        known.add(other)
+        if its_boot == boot_id():
+            is_dead = its_lock == lock.name and not lock.is_alive(other)
+        else:
+            is_dead = its_host == host()
+        if is_dead:
+            found.append(other)
+        else:
+            others = True
+    for (owner,) in _OWNERS.run(conn, (node,)).fetchall():
+        if owner not in known and not lock.is_alive(owner):  # its row says stopped, or is pruned
+            found.append(owner)
+    return found, others
+
+
+def rescue(conn: Connection, node: int, now: datetime) -> list[tuple[int, str]]:
+    """Take the running jobs of a dead node from it, and return (id, new status) of each.
+
+    A job whose code had started is charged with a crash, and with the third one it ends `failed`/`crashed`; one that was
+    asked to stop ends cancelled. A job that no worker had begun goes back as it came.
+    """
+    at = stamp(now)
+    mine = (jobs.c.node == node, jobs.c.status == const("running"))
+    conn.execute(
+        insert(attempts).from_select(
+            ("job_id", "number", "status", "reason", "started_at", "finished_at", "node", "worker", "error"),
+            select(
+                jobs.c.id, jobs.c.attempt, const("crashed"), const("crash"), jobs.c.started_at,
+                bindparam("at", at), jobs.c.node, jobs.c.worker, const("the process ended while it ran"),
+            ).where(*mine, jobs.c.worker.is_not(None)),
+        )
+    )  # fmt: skip
+    is_last = jobs.c.crashes + const(1) >= const(MAX_CRASHES)
+    is_cancelled = jobs.c.cancel_requested_at.is_not(None)
+    charged = conn.execute(
+        update(jobs)
+        .where(*mine, jobs.c.worker.is_not(None))
+        .values(
+            crashes=jobs.c.crashes + const(1),
+            status=case((is_cancelled, const("cancelled")), (is_last, const("failed")), else_=const("queued")),
+            reason=case((is_cancelled, const("user")), (is_last, const("crashed")), else_=const("crash")),
+            finished_at=case((or_(is_cancelled, is_last), at), else_=null()),
+            error=case((is_last, f"its process ended {MAX_CRASHES} times while it ran"), else_=jobs.c.error),
+            node=case((or_(is_cancelled, is_last), jobs.c.node), else_=null()),
+            worker=case((or_(is_cancelled, is_last), jobs.c.worker), else_=null()),
+        )
+        .returning(jobs.c.id, jobs.c.queue, jobs.c.status)
+    ).all()
+    # Not charged, and marked: a job that came back once is not claimed ahead of a worker again, so its next death counts.
+    returned = conn.execute(
+        update(jobs)
+        .where(*mine)
+        .values(
+            status=case((is_cancelled, const("cancelled")), else_=const("queued")),
+            reason=case((is_cancelled, const("user")), else_=const("crash")),
+            finished_at=case((is_cancelled, at), else_=null()),
+            attempt=jobs.c.attempt - const(1),
+            node=null(),
+            started_at=null(),
+        )
+        .returning(jobs.c.id, jobs.c.queue, jobs.c.status)
+    ).all()
+    conn.execute(
+        update(jobs)
+        .where(jobs.c.node == node, jobs.c.leftover == const(1))
+        .values(
+            leftover=const(0),
+            node=case((or_(jobs.c.status == "queued", jobs.c.status == "scheduled"), null()), else_=jobs.c.node),
+            worker=case((or_(jobs.c.status == "queued", jobs.c.status == "scheduled"), null()), else_=jobs.c.worker),
+        )
+    )
+    conn.execute(
+        update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="dead", stopped_at=at)
+    )
+    rows = [*charged, *returned]
+    totals.add_each(conn, ((row[1], row[2]) for row in rows if row[2] in ("failed", "cancelled")))
+    return [(row[0], row[2]) for row in rows]
+
+
+def host() -> str:
+    """Return this machine's name, for display and to tell an earlier boot of it."""
+    return socket.gethostname()
+
+
+@cache
+def boot_id() -> str:
+    """Return what names this boot of this kernel: containers on one kernel share it, and share its locks."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return f"host:{host()}"
+
+

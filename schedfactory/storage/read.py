@@ -1,0 +1,162 @@
+"""Rows for people: one job, lists of them, counts, attempts. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, func, or_, select, text
+
+from schedfactory.model import codec
+from schedfactory.model.job import COLUMNS, FINAL, STATUSES, Attempt, Job, read_optional_moment
+from schedfactory.storage.moments import stamp
+from schedfactory.storage.statement import Row, Statement, const
+from schedfactory.storage.tables import attempts, jobs, totals
+
+_columns = tuple(jobs.c[name] for name in COLUMNS)
+_GET = Statement(select(*_columns).where(jobs.c.id == bindparam("job")), "job")
+# Each from the partial index of its status; a job held by left-over code stands in an index of its own.
+_COUNT = Statement(
+    text(
+        """
+        SELECT 'waiting', count(*) FROM schedfactory_jobs WHERE status = 'waiting'
+        UNION ALL SELECT 'scheduled', count(*) FROM schedfactory_jobs WHERE status = 'scheduled'
+        UNION ALL SELECT 'queued', count(*) FROM schedfactory_jobs WHERE status = 'queued' AND node IS NULL
+        UNION ALL SELECT 'queued', count(*) FROM schedfactory_jobs WHERE leftover = 1 AND status = 'queued'
+        UNION ALL SELECT 'running', count(*) FROM schedfactory_jobs WHERE status = 'running'
+        UNION ALL SELECT status, sum(jobs) FROM schedfactory_totals GROUP BY status
+        """
+    )
+)
+_IS_BUSY = Statement(
+    text(
+        """
+        SELECT EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'queued' AND node IS NULL)
+        OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'running')
+        OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE leftover = 1)
+        OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'scheduled' AND run_at <= :now)
+        """
+    ),
+    "now",
+)
+_ATTEMPTS = Statement(
+    select(
+        attempts.c.number,
+        attempts.c.status,
+        attempts.c.reason,
+        attempts.c.started_at,
+        attempts.c.finished_at,
+        attempts.c.node,
+        attempts.c.worker,
+        attempts.c.error,
+        attempts.c.traceback,
+    )
+    .where(attempts.c.job_id == bindparam("job"))
+    .order_by(attempts.c.number),
+    "job",
+)
+
+
+def get(conn: Connection, job_id: int) -> Row | None:
+    """Return the columns of a job, None where there is no such row."""
+    return _GET.run(conn, (job_id,)).fetchone()  # type: ignore[no-any-return]
+
+
+def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[Row]:
+    """Return the newest jobs that match."""
+    query = select(*_columns).where(condition).order_by(jobs.c.id.desc()).limit(limit)
+    return [tuple(row) for row in conn.execute(query)]
+
+
+def count(conn: Connection) -> dict[str, int]:
+    """Return the number of jobs of each status."""
+    found: dict[str, int] = dict.fromkeys(STATUSES, 0)
+    for status, number in _COUNT.run(conn).fetchall():
+        found[status] = found.get(status, 0) + number
+    return found
+
+
+def is_busy(conn: Connection, now: datetime) -> bool:
+    """Tell whether any job is due or running."""
+    return bool(_IS_BUSY.run(conn, (stamp(now),)).fetchone()[0])
+
+
+def attempts_of(conn: Connection, job: Job[Any]) -> list[Attempt]:
+    """Return the recorded attempts, and the one that the job's own row tells of."""
+    found = [
+        Attempt(row[0], row[1], row[2], read_optional_moment(row[3]), read_optional_moment(row[4]), *row[5:])
+        for row in _ATTEMPTS.run(conn, (job.id,)).fetchall()
+    ]
+    if job.attempt and job.status in ("running", "succeeded") and all(one.number != job.attempt for one in found):
+        found.append(
+            Attempt(job.attempt, job.status, None, job.started_at, job.finished_at, job.node, job.worker, None, None)
+        )
+    return found
+
+
+def matching(
+    *,
+    status: str | Sequence[str] | None = None,
+    task: str | None = None,
+    queue: str | None = None,
+    tag: str | None = None,
+    args: dict[str, Any] | None = None,
+    created_after: datetime | None = None,
+    finished_after: datetime | None = None,
+    before_id: int | None = None,
+) -> ColumnElement[bool]:
+    """Return the condition of these filters; those that are None do not count.
+
+    Raises:
+        ValueError: an unknown status.
+        TypeError: `args` that JSON cannot hold.
+    """
+    terms: list[ColumnElement[bool]] = [const(1) == const(1)]
+    if status is not None:
+        terms.append(or_(*(jobs.c.status == const(one) for one in check_statuses(status))))
+    for column, value in ((jobs.c.task, task), (jobs.c.queue, queue)):
+        if value is not None:
+            terms.append(column == value)
+    if tag is not None:
+        each = func.json_each(jobs.c.tags).table_valued("value")
+        terms.append(exists(select(const(1)).select_from(each).where(each.c.value == tag)))
+    for name, value in (args or {}).items():
+        terms.append(_argument_is(name, value))
+    if created_after is not None:
+        terms.append(jobs.c.created_at > stamp(created_after))
+    if finished_after is not None:
+        terms.append(and_(jobs.c.finished_at > stamp(finished_after), or_(*(jobs.c.status == const(one) for one in FINAL))))
+    if before_id is not None:
+        terms.append(jobs.c.id < before_id)
+    return and_(*terms)
+
+
+def check_statuses(status: str | Sequence[str]) -> list[str]:
+    """Return the statuses that are named.
+
+    Raises:
+        ValueError: an unknown one, or none.
+    """
+    wanted = [status] if isinstance(status, str) else list(status)
+    for one in wanted:
+        if one not in STATUSES:
+            raise ValueError(f"status={one!r} is unknown. Pass one or more of {', '.join(STATUSES)}.")
+    if not wanted:
+        raise ValueError("status=[] matches nothing. Pass one or more statuses, or leave it out.")
+    return wanted
+
+
+def _argument_is(name: str, value: object) -> ColumnElement[bool]:
+    # By type and value, as JSON has them; args that are no JSON (rows written by SQL) match nothing instead of failing the query.
+    path, wanted = f"$.{codec.encode(name)}", codec.encode(value)
+    return case(
+        (
+            func.json_valid(jobs.c.args) == const(1),
+            and_(
+                func.json_type(jobs.c.args, path) == func.json_type(wanted),
+                func.json_extract(jobs.c.args, path).is_not_distinct_from(func.json_extract(wanted, "$")),
+            ),
+        ),
+        else_=const(0),
+    ) == const(1)

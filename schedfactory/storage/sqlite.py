@@ -1,0 +1,176 @@
+"""What is SQLite's own: how a connection is set up, how a write begins, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
+
+from schedfactory.model.clock import Monotonic
+from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, StorageFull
+
+MINIMUM = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE … FROM are older
+_SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
+WRITER = "schedfactory_writer"
+_making = threading.Lock()
+
+
+def path_of(url: URL) -> Path:
+    """Return the absolute path of the file that an SQLite URL names."""
+    assert url.database is not None
+    return Path(url.database).absolute()
+
+
+def to_url(database: str | os.PathLike[str]) -> URL:
+    """Return the URL of a path or of URL text.
+
+    Raises:
+        ValueError: another database than SQLite, an empty path, options in the URL that would change how it is opened.
+    """
+    if isinstance(database, str) and "://" in database:
+        url = make_url(database)
+        if url.get_backend_name() != "sqlite" or url.get_driver_name() != "pysqlite":
+            raise ValueError(f"{url.render_as_string()} is no SQLite database. Pass a path or sqlite:///path.")
+        if url.query:
+            raise ValueError(f"{url} has options after the '?', which are not used here. Pass a path or sqlite:///path.")
+        return url
+    path = os.fspath(database)
+    if not path or "\x00" in path:
+        raise ValueError(f"database={database!r} is no path. Pass one such as \"jobs.db\", or \":memory:\".")
+    return URL.create("sqlite+pysqlite", database=path)
+
+
+def make_engine(path: Path, durability: str, lock_timeout_s: float) -> Engine:
+    """Return an engine whose connections all read only, until the one that writes says otherwise."""
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": lock_timeout_s},
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=-1,
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        if hasattr(sqlite3, "LEGACY_TRANSACTION_CONTROL"):
+            connection.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined,unused-ignore]
+        connection.isolation_level = None
+        for pragma in (
+            f"synchronous={_SYNCHRONOUS[durability]}",
+            "mmap_size=0",
+            "journal_size_limit=16777216",
+            "foreign_keys=ON",
+            "cell_size_check=ON",
+            "trusted_schema=OFF",
+            "fullfsync=ON",
+            "query_only=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        if WRITER not in connection.info:  # whose transactions begin and end in database.write()
+            connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def take_over(writer: Connection) -> sqlite3.Connection:
+    """Make this connection's transactions the caller's, who begins and ends them on the driver connection, given back."""
+    writer.info[WRITER] = True
+    writer.begin()  # for SQLAlchemy it stays in this one for ever, so neither it nor Alembic commits by itself
+    return cast("sqlite3.Connection", writer.connection.driver_connection)
+
+
+def make_writable(connection: sqlite3.Connection) -> None:
+    """Let this connection write, in WAL mode; switching is lock-sensitive, so only where it is not on yet."""
+    connection.execute("PRAGMA query_only=OFF").close()
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode=WAL").close()
+    connection.execute("PRAGMA busy_timeout=0").close()
+
+
+def make_file(path: Path) -> bool:
+    """Create an empty database file that only its owner may read; return False where there is one already.
+
+    Raises:
+        StorageError: the folder is missing or may not be written.
+    """
+    with _making:  # closing a descriptor of a database drops this process's locks on it, so nobody opens meanwhile
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise StorageError(f"{path} cannot be made: {error.strerror}. Pass a path in a folder that may be written.", str(path)) from error
+        return True
+
+
+def begin_immediate(connection: sqlite3.Connection, deadline: float) -> None:
+    """Take the write lock, waiting for other processes in short, uneven steps (SQLite's own wait grows to 0.1 s)."""
+    pause = 0.0005
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE").close()
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or Monotonic.now() >= deadline:
+                raise
+        Monotonic.sleep(pause * random.uniform(0.5, 1))
+        pause = min(pause * 1.5, 0.01)
+
+
+def commit(connection: sqlite3.Connection, deadline: float) -> None:
+    """Commit, trying again while a reader or a checkpoint of another process is in the way."""
+    while True:
+        try:
+            connection.execute("COMMIT").close()
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or not connection.in_transaction or Monotonic.now() >= deadline:
+                raise
+        Monotonic.sleep(random.uniform(0.0005, 0.002))
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether an error means that others hold the database."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def translate(error: BaseException, path: Path, lock_timeout_s: float) -> StorageError | None:
+    """Return what an error of the driver means to the user; None where it means a mistake of ours."""
+    cause = getattr(error, "orig", error)
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    said = _MEANINGS.get(_code(cause))
+    if said is None:
+        return None
+    kind, text = said
+    return kind(f"{path}: " + text.format(error=cause, seconds=lock_timeout_s), str(path))
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+_Meaning = tuple[Callable[[str, str], StorageError], str]
+_MEANINGS: dict[int, _Meaning] = {
+    sqlite3.SQLITE_BUSY: (DatabaseBusy, "others held it for {seconds:g} s ({error}). Nothing was stored; try again, or raise lock_timeout."),
+    sqlite3.SQLITE_LOCKED: (DatabaseBusy, "others held it for {seconds:g} s ({error}). Nothing was stored; try again."),
+    sqlite3.SQLITE_NOTADB: (NotADatabase, "this file is no SQLite database. It was left untouched; pass another path."),
+    sqlite3.SQLITE_FULL: (StorageFull, "the disk is full. Nothing was stored; free some space and try again."),
+    sqlite3.SQLITE_READONLY: (StorageError, "the file or its folder may not be written ({error})."),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "it cannot be opened ({error}). Look at the path and who may write there."),
+    sqlite3.SQLITE_IOERR: (StorageError, "reading or writing failed ({error}). Whether the change was stored is not known."),
+    sqlite3.SQLITE_CORRUPT: (StorageError, "the file is damaged ({error}). Restore a backup, or try sqlite3's .recover."),
+    sqlite3.SQLITE_PERM: (StorageError, "the file may not be used ({error})."),
+    sqlite3.SQLITE_PROTOCOL: (StorageError, "its locks do not work ({error})."),
+}

@@ -1,0 +1,36 @@
+"""How many jobs have ended, by queue and final status. Every change of a final status passes here, in its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam
+from sqlalchemy.dialects.sqlite import insert
+
+from schedfactory.storage.statement import Statement
+from schedfactory.storage.tables import totals
+
+_insert = insert(totals).values(queue=bindparam("of_queue"), status=bindparam("of_status"), jobs=bindparam("more"))
+_ADD = Statement(
+    _insert.on_conflict_do_update(
+        index_elements=[totals.c.queue, totals.c.status], set_={"jobs": totals.c.jobs + _insert.excluded.jobs}
+    ),
+    "of_queue",
+    "of_status",
+    "more",
+)
+
+
+def add(conn: Connection, changes: Mapping[tuple[str, str], int]) -> None:
+    """Add to the number of jobs of each (queue, status)."""
+    for (queue, status), jobs in changes.items():
+        _ADD.run(conn, (queue, status, jobs))
+
+
+def add_each(conn: Connection, ended: Iterable[Any], sign: int = 1) -> None:
+    """Add one for each (queue, status)."""
+    changes: dict[tuple[str, str], int] = {}
+    for queue, status in ended:
+        changes[queue, status] = changes.get((queue, status), 0) + sign
+    add(conn, changes)

@@ -1,0 +1,92 @@
+"""What every test may use: a scheduler on a real file, a clock that the test moves, and programs run for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import freezegun
+import pytest
+
+from schedfactory import Scheduler
+
+freezegun.configure(extend_ignore_list=["pendulum"])
+
+
+class ManualClock:
+    """A clock that stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **parts: float) -> None:
+        """Move it, forward or back, by a timedelta of these parts."""
+        self.now += timedelta(**parts)
+
+
+@pytest.fixture(autouse=True)
+def _no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCHEDFACTORY_DATABASE", raising=False)
+    monkeypatch.delenv("SCHEDFACTORY_APP", raising=False)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def scheduler(path: Path) -> Iterator[Scheduler]:
+    """A scheduler on the host's clock."""
+    found = Scheduler(path)
+    yield found
+    found.stop("5s")
+    found.close()
+
+
+@pytest.fixture
+def still(path: Path, clock: ManualClock) -> Iterator[Scheduler]:
+    """A scheduler on the manual clock."""
+    found = Scheduler(path, clock=clock)
+    yield found
+    found.stop("5s")
+    found.close()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a Python program from source text, in `tmp_path`, as a process of its own; it is killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(source: str, *arguments: str, name: str = "app.py") -> subprocess.Popen[str]:
+        file = tmp_path / name
+        file.write_text(textwrap.dedent(source))
+        process = subprocess.Popen(
+            [sys.executable, str(file), *arguments],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
