@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from schedfactory.model.clock import Clock, DurationLike, Moment, duration, standard, system_clock
+from schedfactory import settings
+from schedfactory.model.clock import Clock, DurationLike, Moment, duration
 from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
 from schedfactory.model.job import Job
 from schedfactory.model.options import check_queue
@@ -25,7 +28,9 @@ from schedfactory.running import signals
 from schedfactory.running.node import Node, Shop
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
-from schedfactory.storage import enqueue, read, sqlite
+from schedfactory.settings import Settings
+from schedfactory.storage import enqueue, read
+from schedfactory.storage import migrate as schema
 from schedfactory.storage.database import Database
 
 if TYPE_CHECKING:
@@ -33,8 +38,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_DEFAULT_FILE = "schedfactory.db"
 
 
 class Scheduler(Queries):
@@ -82,7 +85,6 @@ class Scheduler(Queries):
         self._tasks.serve(self)
         self._guard = threading.RLock()
         self._database: Database | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._reset()
         self.configure(
             database,
@@ -118,21 +120,59 @@ class Scheduler(Queries):
             RuntimeError: the database is open.
             ValueError, TypeError: as for `Scheduler`.
         """
+        given = settings.check(
+            database,
+            durability=durability,
+            migrate=migrate,
+            lock_timeout=lock_timeout,
+            max_payload=max_payload,
+            max_result=max_result,
+            clock=clock,
+        )
         if self._database is not None and self._database.is_open:
-            raise RuntimeError(f"the scheduler has opened {self._database.path}. Call configure() before its first use, or close() it.")
-        if durability not in ("full", "normal"):
-            raise ValueError(f'durability={durability!r} is unknown. Pass "full" or "normal".')
-        for name, value in (("max_payload", max_payload), ("max_result", max_result)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is no number of bytes. Pass an int of 1 or more.")
-        if clock is not None and not callable(clock):
-            raise TypeError(f"clock={clock!r} cannot be called. Pass a function that returns an aware datetime.")
-        self._target = _target(database)
-        self._make = lambda path: Database(path, durability, timeout.total_seconds(), migrate)
-        timeout = duration(lock_timeout, "lock_timeout")
-        self._max_payload = max_payload
-        self._max_result = max_result
-        self._clock: Clock = system_clock if clock is None else lambda: _checked(clock())
+            raise RuntimeError(f"{self._database.path} is open. Call configure() before the first use, or close() first.")
+        self._apply(given)
+
+    @contextmanager
+    def override(self, database: str | os.PathLike[str], *, clock: Clock | None = None) -> Iterator[Scheduler]:
+        """Use another file, and another clock, inside the block: for tests of a program that has its scheduler already.
+
+        Raises:
+            RuntimeError: it is running.
+
+        >>> with scheduler.override(":memory:"):
+        ...     scheduler.counts()["queued"]
+        0
+        """
+        if self.is_running:
+            raise RuntimeError("the scheduler runs, so its file cannot be changed. Call stop() first.")
+        before = self._settings
+        other = replace(before, path=settings.path_of(database), clock=settings.checked(clock) if clock else before.clock)
+        self.close()
+        self._apply(other)
+        try:
+            yield self
+        finally:
+            self.close()
+            self._apply(before)
+
+    def migrate(self) -> None:
+        """Bring the tables up to date now, also where the scheduler was made with `migrate=False`.
+
+        Raises:
+            SchemaTooNew: a newer version made them.
+            StorageError: the database cannot be used.
+        """
+        self._db.open(migrate=True)
+
+    @staticmethod
+    def migration_sql() -> str:
+        """Return the SQL that makes the tables in an empty file, for those who do that by hand."""
+        return schema.script()
+
+    def _apply(self, given: Settings) -> None:
+        self._settings = given
+        self._clock = given.clock
         self._database = None
 
     # Tasks and jobs
@@ -152,13 +192,13 @@ class Scheduler(Queries):
         expires: DurationLike | Moment | None = None,
         tags: Iterable[str] | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task; see `TaskRegistry.task`.
 
         >>> @scheduler.task(name="mail.welcome", queue="mail", retry=5, timeout="30s")
         ... def welcome(user_id: int) -> None: ...
         """
-        return self._tasks.task(function, **options) if function is not None else self._tasks.task(**options)
+        return self._tasks.task(*function, **options)
 
     def include(self, tasks: TaskRegistry) -> None:
         """Take in the tasks of a registry, also those that it gets later.
@@ -205,9 +245,9 @@ class Scheduler(Queries):
         if not isinstance(call, Call):
             raise TypeError(f"{call!r} is no call. Pass what task.call(…) returns.")
         size = len(call.args) if call.args.isascii() else len(call.args.encode())
-        if size > self._max_payload:
+        if size > self._settings.max_payload:
             raise PayloadTooLarge(
-                f"the arguments of {call.task} have {size} bytes, over max_payload={self._max_payload}. "
+                f"the arguments of {call.task} have {size} bytes, over max_payload={self._settings.max_payload}. "
                 "Store the data elsewhere and pass where it is."
             )
         return enqueue.to_row(call, now)
@@ -335,12 +375,12 @@ class Scheduler(Queries):
         with self._guard:
             if self._database is not None:
                 self._database.close()
-            if self._folder is not None:
-                self._folder.cleanup()
-                self._folder = self._database = None
+            if self._settings.path is None:
+                self._database = None
 
     def _shop(self) -> Shop:
-        return Shop(self._db, self._tasks, self._clock, self._reporter, self._waiting, self, self._max_result)
+        max_result = self._settings.max_result
+        return Shop(self._db, self._tasks, self._clock, self._reporter, self._waiting, self, max_result)
 
     @property
     def _db(self) -> Database:
@@ -348,41 +388,26 @@ class Scheduler(Queries):
         if database is None:
             with self._guard:
                 if self._database is None:
-                    self._database = self._make(self._path())
+                    given = self._settings
+                    path = given.path or self._temporary_path()
+                    self._database = Database(path, given.durability, given.lock_timeout_s, given.migrate)
                 database = self._database
         return database
 
-    def _path(self) -> Path:
-        if self._target is not None:
-            return self._target
-        self._folder = tempfile.TemporaryDirectory(prefix="schedfactory-")
-        return Path(self._folder.name) / "jobs.db"
+    def _temporary_path(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="schedfactory-")
+        weakref.finalize(self, _remove, folder, os.getpid())
+        return Path(folder) / "jobs.db"
 
 
-def _target(database: str | os.PathLike[str] | Engine | None) -> Path | None:
-    """Return the absolute path of the file, None for a private temporary one."""
-    if database is None:
-        database = os.environ.get("SCHEDFACTORY_DATABASE") or _DEFAULT_FILE
-    if isinstance(database, (str, os.PathLike)):
-        url = sqlite.to_url(database)
-    elif hasattr(database, "url"):
-        url = sqlite.to_url(database.url.render_as_string(hide_password=False))
-        if url.database in (None, "", ":memory:"):
-            raise ValueError(f"{database!r} has its database in memory, which threads cannot share. Pass a path.")
-    else:
-        raise TypeError(f"database={database!r} is no path, URL or Engine. Pass a path such as \"jobs.db\".")
-    return None if url.database in (None, "", ":memory:") else sqlite.path_of(url)
-
-
-def _checked(now: datetime) -> datetime:
-    if now.utcoffset() is None:
-        raise ValueError(f"the clock gave {now!r}, which has no time zone. Return an aware datetime.")
-    return standard(now)
+def _remove(folder: str, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child leaves its parent's file alone
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_queues(queues: Sequence[str]) -> list[str]:
     if isinstance(queues, str) or not isinstance(queues, Sequence):
-        raise TypeError(f"queues={queues!r} is no list of names. Pass one such as [\"mail\"].")
+        raise TypeError(f'queues={queues!r} is no list of names. Pass one such as ["mail"].')
     if not queues:
         raise ValueError("queues=[] serves nothing. Pass names, or None for all queues.")
     return [check_queue(name) for name in queues]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -31,16 +32,16 @@ class Arguments:
         try:
             self.signature = inspect.signature(function)
         except ValueError as error:
-            raise TypeError(f"{function!r} has no signature that Python can read. Wrap it in a function of your own.") from error
+            raise TypeError(
+                f"{function!r} has no signature that Python can read. Wrap it in a function of your own."
+            ) from error
         parameters = self.signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         self._names = {p.name for p in parameters}
         self._required = {p.name for p in parameters if p.kind in _PLAIN and p.default is p.empty}
         self._is_plain = all(p.kind in _PLAIN for p in parameters)
-        try:
+        with suppress(NameError):  # an annotation of something defined further down is looked at at the first use
             self._types  # noqa: B018 - ambiguous annotations are refused at decoration
-        except NameError:
-            pass  # an annotation of something defined further down: looked at again at the first use
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return what was given, by parameter name; defaults are left out.
@@ -88,9 +89,7 @@ class Arguments:
         except (msgspec.MsgspecError, ValueError) as error:
             raise TypeError(f"the row's args do not fit {self._function.__qualname__}{self.signature}: {error}") from error
         if self._is_plain:
-            return [], {
-                name: value for name in found.__struct_fields__ if (value := getattr(found, name)) is not msgspec.UNSET
-            }
+            return [], {name: value for name in found.__struct_fields__ if (value := getattr(found, name)) is not msgspec.UNSET}
         return self._spread(found)
 
     @cached_property
@@ -122,12 +121,12 @@ class Arguments:
         return types
 
     def _type_of(self, parameter: inspect.Parameter) -> Any:
-        kind = self._hints.get(parameter.name, Any)
+        hint: Any = self._hints.get(parameter.name, Any)
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            return list[kind]
+            return list.__class_getitem__(hint)
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return dict[str, kind]
-        return kind
+            return dict.__class_getitem__((str, hint))
+        return hint
 
     @cached_property
     def _unannotated(self) -> list[str]:
@@ -209,7 +208,7 @@ def dumps_unchecked(values: dict[str, Any]) -> str:
         raise NotSerializable(f"parameter {name!r} = {_short(values.get(name))}: {why}") from error
 
 
-def _failures(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, str]]:
+def _failures(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
     for name, value in items:
         try:
             codec.encode(value)

@@ -104,7 +104,9 @@ def moment(value: Moment, what: str = "run_at") -> datetime:
                 f'{what}={value!r} is no moment. Pass an aware datetime or ISO text such as "2026-12-24T18:00:00+01:00".'
             ) from error
     if not isinstance(value, datetime):
-        raise TypeError(f"{what}={value!r} is no moment. Pass an aware datetime, a pendulum DateTime or ISO text with an offset.")
+        raise TypeError(
+            f"{what}={value!r} is no moment. Pass an aware datetime, a pendulum DateTime or ISO text with an offset."
+        )
     if value.utcoffset() is None:
         raise ValueError(
             f"{what}={value.isoformat()} has no time zone, so its moment is ambiguous. "
@@ -119,9 +121,7 @@ def standard(value: datetime) -> datetime:
         moved = value.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC. Pass a moment within them.") from error
-    return datetime(
-        moved.year, moved.month, moved.day, moved.hour, moved.minute, moved.second, moved.microsecond, tzinfo=UTC
-    )
+    return datetime(moved.year, moved.month, moved.day, moved.hour, moved.minute, moved.second, moved.microsecond, tzinfo=UTC)
 
 
 def to_pendulum(value: datetime) -> pendulum.DateTime:

@@ -121,7 +121,8 @@ def _from_json(kind: Any, value: Any) -> Any:
     """msgspec's other hook: build a `kind` out of what JSON held."""
     if isinstance(kind, type):
         if issubclass(kind, pendulum.Interval):
-            return pendulum.interval(*(_pendulum_moment(moment) for moment in value))
+            start, end = value
+            return pendulum.interval(_pendulum_moment(start), _pendulum_moment(end))
         if issubclass(kind, pendulum.Duration):
             return pendulum.duration(**value)
         if issubclass(kind, pendulum.DateTime):
@@ -146,9 +147,7 @@ def _pendulum_moment(text: str) -> pendulum.DateTime:
     # pendulum.parse and pendulum.instance take a naive moment for UTC in silence; a naive one stays naive here.
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
-        return pendulum.naive(
-            found.year, found.month, found.day, found.hour, found.minute, found.second, found.microsecond
-        )
+        return pendulum.naive(found.year, found.month, found.day, found.hour, found.minute, found.second, found.microsecond)
     return pendulum.instance(found)
 
 

@@ -136,6 +136,9 @@ class Job(Generic[R]):
     worker = Column["int | None"]()
 
     is_new: bool
+    _row: tuple[Any, ...]
+    _jobs: Jobs | None
+    _read_at: datetime
 
     def __init__(self, row: tuple[Any, ...], jobs: Jobs | None, read_at: datetime, *, is_new: bool = False) -> None:
         for name, value in (("_row", row), ("_jobs", jobs), ("_read_at", read_at), ("is_new", is_new)):
@@ -235,9 +238,7 @@ class Job(Generic[R]):
         self._source.requeue(self.id)
         return self.refresh()
 
-    def update(
-        self, *, priority: int | None = None, run_at: Moment | None = None, queue: str | None = None
-    ) -> Job[R]:
+    def update(self, *, priority: int | None = None, run_at: Moment | None = None, queue: str | None = None) -> Job[R]:
         """Change a job that has not ended and return the new snapshot.
 
         Raises:

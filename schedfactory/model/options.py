@@ -78,9 +78,9 @@ class Options:
 def check_queue(queue: str) -> str:
     """Return a queue's name: text, not empty, not "*"."""
     if not isinstance(queue, str):
-        raise TypeError(f"queue={queue!r} is no text. Pass a name such as \"mail\".")
+        raise TypeError(f'queue={queue!r} is no text. Pass a name such as "mail".')
     if not queue or queue == "*" or len(queue) > 255 or not queue.isprintable():
-        raise ValueError(f"queue={queue!r} is no name. Pass 1 to 255 printable characters; \"*\" means all queues.")
+        raise ValueError(f'queue={queue!r} is no name. Pass 1 to 255 printable characters; "*" means all queues.')
     return queue
 
 

@@ -75,7 +75,7 @@ class Retry:
         assert callable(self.backoff)
         try:
             return duration(self.backoff(n, error), "the backoff's answer")
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged, and it goes on
             _log.exception("backoff %r failed; waiting for base=%s instead", self.backoff, self.base)
             return duration(self.base)
 
@@ -86,9 +86,13 @@ class Retry:
             ValueError: a callable or exception classes, which cannot live in a row.
         """
         if callable(self.backoff):
-            raise ValueError(f"backoff={self.backoff!r} cannot live in a job's row. Set it on the task, or pass a name per call.")
+            raise ValueError(
+                f"backoff={self.backoff!r} cannot live in a job's row. Set it on the task, or pass a name per call."
+            )
         if self.on != (Exception,) or self.never_on != ():
-            raise ValueError("on= and never_on= cannot live in a job's row. Set them on the task; per call, pass numbers and names.")
+            raise ValueError(
+                "on= and never_on= cannot live in a job's row. Set them on the task; per call, pass numbers and names."
+            )
         return {
             "max_attempts": self.max_attempts,
             "backoff": self.backoff,

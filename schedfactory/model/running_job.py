@@ -34,12 +34,17 @@ class RunningJob:
 
     __slots__ = (
         "_args", "_note", "_run_at", "_started_at", "_tags", "attempt", "began", "cause", "expires_at", "failures",
-        "fence", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason", "retry", "settled",
-        "task", "timeout_ms", "took", "uid", "worker",
+        "fence", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason", "retry",
+        "settled", "task", "timeout_ms", "took", "uid", "worker",
     )  # fmt: skip
 
     def __init__(
-        self, row: tuple[Any, ...], node: int, worker: int | None, started_at: datetime, note: Callable[[RunningJob], None]
+        self,
+        row: tuple[Any, ...],
+        node: int,
+        worker: int | None,
+        started_at: datetime,
+        note: Callable[[RunningJob], None],
     ) -> None:
         (
             self.id, self.uid, self.task, self.queue, self.priority, self._args, self._tags, self._run_at,

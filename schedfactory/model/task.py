@@ -251,7 +251,7 @@ class TaskRegistry:
         expires: DurationLike | Moment | None = None,
         tags: Iterable[str] | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task, with the options its jobs have unless a call says otherwise.
 
         Args:
@@ -264,8 +264,8 @@ class TaskRegistry:
                 annotation that JSON cannot tell apart.
             ValueError: a bad option, or a name that another function has.
         """
-        if function is not None:
-            return self.add(Task(function, **options))
+        if function:
+            return self.add(Task(*function, **options))
         return lambda found: self.add(Task(found, **options))
 
     def add(self, task: Task[P, R]) -> Task[P, R]:
@@ -309,7 +309,9 @@ class TaskRegistry:
         try:
             return self._tasks[name]
         except KeyError:
-            raise UnknownTask(f"no task is named {name!r} here. Import its module, or register it with @scheduler.task.") from None
+            raise UnknownTask(
+                f"no task is named {name!r} here. Import its module, or register it with @scheduler.task."
+            ) from None
 
     def find(self, name: str) -> Task[..., Any] | None:
         """Return the task of that name or alias, or None."""
@@ -337,13 +339,15 @@ def check_function(function: object, name: str | None = None) -> None:
     Raises:
         TypeError: a lambda, a method, a nested function without `name`, an `async def`, a generator, no function.
     """
+    if inspect.ismethod(function):
+        raise TypeError(f"{function!r} is a method, whose object cannot be stored. Define a function at the top of a module.")
     if not inspect.isfunction(function) and not inspect.isbuiltin(function):
         raise TypeError(f"{function!r} is no plain function. Pass one defined with def at the top of a module.")
     qualname = function.__qualname__
     inner = qualname.rpartition("<locals>.")[2]
     if function.__name__ == "<lambda>":
         raise TypeError(f"{function!r} is a lambda, which no other process could find. Define it with def.")
-    if "." in inner or inspect.ismethod(function):
+    if "." in inner:
         raise TypeError(f"{qualname} is a method, whose object cannot be stored. Define a function at the top of a module.")
     if "<locals>" in qualname and name is None:
         raise TypeError(f"{qualname} is defined inside a function, so its name may not be unique. Pass @task(name=…).")

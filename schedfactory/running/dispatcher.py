@@ -92,7 +92,7 @@ class Dispatcher:
         self.is_draining = False
         self.in_flight: dict[int, RunningJob] = {}
         self.leftovers: dict[int, RunningJob] = {}
-        self.on_leftover: Callable[[RunningJob], None] = lambda job: None
+        self.on_leftover: Callable[[RunningJob], None] = lambda _job: None
         self.seen: int | None = None
         self.has_more = False
         self.has_neighbours = True

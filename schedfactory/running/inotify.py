@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 _IN_MODIFY = 0x002
+_IN_IGNORED = 0x8000
 _IN_NONBLOCK = os.O_NONBLOCK if hasattr(os, "O_NONBLOCK") else 0
 _IN_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
@@ -29,8 +31,14 @@ def watch(path: Path) -> int | None:
     return descriptor
 
 
-def drain(descriptor: int) -> None:
-    """Forget what was told so far."""
+def drain(descriptor: int) -> bool:
+    """Take what was told so far; return False once the file is gone, and nothing more will come."""
+    is_there = True
     with suppress(BlockingIOError):
-        while os.read(descriptor, 65536):
-            pass
+        while True:
+            told = os.read(descriptor, 65536)
+            while told:  # a record: watch, mask, cookie, length of the name that follows
+                _, mask, _, length = struct.unpack_from("iIII", told)
+                is_there = is_there and not mask & _IN_IGNORED
+                told = told[16 + length :]
+    return is_there

@@ -56,10 +56,12 @@ class Node:
         self._scope = Scope((), queues)
         shop.database.open()
         self._lock = lock_file(shop.database.path)
-        self.id = shop.database.write(
-            lambda conn: nodes.register(conn, self._lock, workers, queues, shop.clock())
-        )
         self._wake = Wake(shop.database.log, shop.database.version)
+        try:
+            self.id = shop.database.write(lambda conn: nodes.register(conn, self._lock, workers, queues, shop.clock()))
+        except BaseException:
+            self._wake.close()
+            raise
         self._desk = Desk(self._wake.ring)
         self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result)
         self._dispatcher = Dispatcher(
@@ -160,7 +162,7 @@ class Node:
                     break
                 probe_s = PROBE_S if dispatcher.has_neighbours else LONGEST_WAIT_S
                 has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s), dispatcher.seen)
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged, and it goes on
                 _log.exception("node %d: the dispatcher failed; it goes on", self.id)
                 self._wake.sleep(1, None)
         self._leave()

@@ -71,5 +71,5 @@ def _serve(reports: Iterator[StatusReport], callback: Callback) -> None:
     for report in reports:
         try:
             callback(report)
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged, and it goes on
             _log.exception("the listener %r failed on %s", callback, report)

@@ -26,6 +26,7 @@ class Wake:
     """
 
     def __init__(self, log: Path, version: Callable[[], int | None]) -> None:
+        self._log = log
         self._version = version
         self._ear, self._bell = socket.socketpair()
         self._ear.setblocking(False)
@@ -49,6 +50,8 @@ class Wake:
             seen: the version that the sleeper has acted upon.
         """
         end = Monotonic.now() + seconds
+        if self._watch is None:  # never there, or the log was replaced
+            self._watch = inotify.watch(self._log)
         pause = None if self._watch is not None else _BLIND_LOOK_S
         self._is_asleep = True
         try:
@@ -82,7 +85,7 @@ class Wake:
 
     def _longer(self, pause: float) -> float | None:
         if self._watch is None:
-            return pause
+            return _BLIND_LOOK_S
         return pause * 2 if pause < _LAST_LOOK_S else None
 
     def _wait(self, seconds: float) -> bool:
@@ -96,7 +99,9 @@ class Wake:
             with suppress(BlockingIOError):
                 self._ear.recv(4096)
         if self._watch is not None and self._watch in ready:
-            inotify.drain(self._watch)
+            if not inotify.drain(self._watch):
+                os.close(self._watch)
+                self._watch = None
             return True
         return False
 

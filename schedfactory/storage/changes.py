@@ -124,9 +124,7 @@ def prune(
 def _keep_successes(conn: Connection, some: ColumnElement[bool]) -> None:
     columns = ("job_id", "number", "status", "started_at", "finished_at", "node", "worker")
     of_job = (jobs.c.id, jobs.c.attempt, jobs.c.status, jobs.c.started_at, jobs.c.finished_at, jobs.c.node, jobs.c.worker)
-    conn.execute(
-        insert(attempts).from_select(columns, select(*of_job).where(and_(some, jobs.c.status == const("succeeded"))))
-    )
+    conn.execute(insert(attempts).from_select(columns, select(*of_job).where(and_(some, jobs.c.status == const("succeeded")))))
 
 
 def is_job(job_id: int) -> ColumnElement[bool]:

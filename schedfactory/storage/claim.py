@@ -87,7 +87,12 @@ _TAKE_AHEAD = Statement(
 )
 _GIVE_BACK = Statement(
     update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.fence == bindparam("at_fence"),
+        jobs.c.status == const("running"),
+        jobs.c.node == bindparam("by_node"),
+    )
     .values(
         status=const("queued"),
         reason=bindparam("was"),
@@ -103,7 +108,12 @@ _GIVE_BACK = Statement(
 )
 _LABEL = Statement(
     update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
+    .where(
+        jobs.c.id == bindparam("job"),
+        jobs.c.fence == bindparam("at_fence"),
+        jobs.c.status == const("running"),
+        jobs.c.node == bindparam("by_node"),
+    )
     .values(worker=bindparam("by_worker"), started_at=bindparam("since")),
     "job",
     "at_fence",
@@ -125,7 +135,9 @@ _NEXT = Statement(
     "by_node",
 )
 _IS_DUE_ANYWHERE = Statement(_DUE.with_only_columns(jobs.c.id), "tasks", "most")
-_IS_DUE_IN_QUEUES = Statement(_DUE.with_only_columns(jobs.c.id).where(jobs.c.queue.in_(_listed("queues"))), "tasks", "most", "queues")
+_IS_DUE_IN_QUEUES = Statement(
+    _DUE.with_only_columns(jobs.c.id).where(jobs.c.queue.in_(_listed("queues"))), "tasks", "most", "queues"
+)
 _TO_CANCEL = Statement(
     select(jobs.c.id).where(
         jobs.c.cancel_requested_at.is_not(None), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node")

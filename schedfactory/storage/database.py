@@ -7,14 +7,16 @@ that wait in one transaction, so that many threads share one commit, and one fsy
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
@@ -22,11 +24,15 @@ from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.storage import migrate, sqlite
 
+_log = logging.getLogger("schedfactory")
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 # What a fork leaves in the child: never closed, because closing a descriptor drops the locks of this process's other ones.
 _abandoned: list[object] = []
+_all: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking = threading.Lock()
+_held: list[Database] = []
 
 
 class Database:
@@ -46,15 +52,13 @@ class Database:
         self._may_migrate = may_migrate
         self._bells: list[Callable[[], None]] = []
         self._reset()
+        _all.add(self)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._opening = threading.Lock()
         self._leading = threading.Lock()
         self._waiting: deque[_Ticket[Any]] = deque()
-        self._engine: Engine | None = None
-        self._writer: Connection | None = None
-        self._driver: sqlite3.Connection | None = None
+        self._connections: _Connections | None = None
         self._commits = 0
 
     def write(self, work: Work[T], *, quiet: bool = False) -> T:
@@ -72,7 +76,7 @@ class Database:
         self._waiting.append(ticket)
         with self._leading:
             if not ticket.is_done:
-                self._lead()
+                self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         return cast("T", ticket.value)
@@ -84,20 +88,24 @@ class Database:
         Raises:
             StorageError: the database said no.
         """
-        engine = self._open()
+        engine = self._open().engine
         try:
             with engine.connect() as connection:
                 yield connection
         except Exception as error:
-            raise self._explained(error) from error
+            meaning = self._meaning(error)
+            if meaning is None:
+                raise
+            raise meaning from error
 
-    def open(self) -> None:
-        """Open it now, instead of at the first use.
+    def open(self, *, migrate: bool = False) -> None:
+        """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
 
         Raises:
             StorageError: it cannot be opened.
             SchemaTooOld, SchemaTooNew: the tables do not fit.
         """
+        self._may_migrate = self._may_migrate or migrate
         self._open()
 
     @property
@@ -110,7 +118,7 @@ class Database:
         if not self._leading.acquire(blocking=False):
             return None
         try:
-            return None if self._driver is None else int(self._driver.execute("PRAGMA data_version").fetchone()[0])
+            return None if self._connections is None else data_version(self._connections.writer)
         except sqlite3.OperationalError:
             return None
         finally:
@@ -133,35 +141,35 @@ class Database:
     @property
     def is_open(self) -> bool:
         """True between the first use and `close()`, in the process that opened it."""
-        return self._engine is not None and self._pid == os.getpid()
+        return self._connections is not None
 
     def close(self) -> None:
         """Close all connections; the next use opens them again."""
-        if self._pid != os.getpid():
-            self._abandon()
         with self._leading, self._opening:
-            engine, writer = self._engine, self._writer
-            self._engine = self._writer = self._driver = None
-            if writer is not None:
-                writer.close()
-            if engine is not None:
-                engine.dispose()
+            self._disconnect()
 
-    def _open(self) -> Engine:
-        if self._pid != os.getpid():
-            self._abandon()
-        engine = self._engine
-        if engine is not None:
-            return engine
+    def _disconnect(self) -> None:
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.writer.close()
+            connections.engine.dispose()
+
+    def _open(self) -> _Connections:
+        connections = self._connections
+        if connections is not None:
+            return connections
         with self._opening:
-            if self._engine is None:
+            if self._connections is None:
                 try:
-                    self._connect()
+                    self._connections = self._connect()
                 except Exception as error:
-                    raise self._explained(error) from error
-            return cast("Engine", self._engine)
+                    meaning = self._meaning(error)
+                    if meaning is None:
+                        raise
+                    raise meaning from error
+            return self._connections
 
-    def _connect(self) -> None:
+    def _connect(self) -> _Connections:
         is_new = sqlite.make_file(self.path)
         engine = sqlite.make_engine(self.path, self._durability, self._lock_timeout_s)
         writer: Connection | None = None
@@ -180,7 +188,8 @@ class Database:
             if is_new and not self.path.stat().st_size:
                 self.path.unlink(missing_ok=True)
             raise
-        self._engine, self._writer, self._driver = engine, writer, driver
+        _log.info("schedfactory uses %s", self.path)
+        return _Connections(engine, writer, driver)
 
     def _migrate(self, writer: Connection, driver: sqlite3.Connection) -> None:
         migrate.refuse(driver, str(self.path), self._may_migrate)
@@ -199,42 +208,42 @@ class Database:
         driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         driver.execute(f"PRAGMA synchronous={self._durability}").close()
 
-    def _lead(self) -> None:
+    def _lead(self, own: _Ticket[Any]) -> None:
         batch: list[_Ticket[Any]] = []
         while self._waiting:
             batch.append(self._waiting.popleft())
-        if self._carry_out(batch):
-            return
-        for ticket in batch:  # alone each, so that one's mistake is only its own
-            if not ticket.is_done:
-                self._carry_out([ticket])
+        try:
+            if not self._carry_out(batch):
+                for ticket in batch:  # alone each, so that one's mistake is only its own
+                    self._carry_out([ticket])
+        except BaseException:  # an interrupt of this thread; the others go on without it
+            self._waiting.extendleft(ticket for ticket in batch if ticket is not own and not ticket.is_done)
+            raise
 
     def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
         """Run and commit the work of `batch`; return False where it must be tried one by one."""
-        writer, driver = self._writer, self._driver
         committing = False
         try:
-            if writer is None or driver is None:
-                raise StorageError(f"{self.path}: closed while a write was under way. Nothing was stored.", str(self.path))
+            _, writer, driver = self._open()
             deadline = max(ticket.deadline for ticket in batch)
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
             committing = True
             sqlite.commit(driver, deadline)
-        except BaseException as error:
-            is_stored = committing and not isinstance(error, sqlite3.Error) and driver is not None and not driver.in_transaction
-            if not is_stored:
+        except Exception as error:  # noqa: BLE001 - handed to who waits for it
+            self._roll_back()
+            if len(batch) > 1 and not sqlite.is_busy(error):
+                return False
+            for ticket in batch:
+                ticket.finish(self._meaning(error) or error)
+            return True
+        except BaseException:
+            if committing and not driver.in_transaction:
+                self._finish(batch)  # the interrupt came just after the commit
+            else:
                 self._roll_back()
-                if len(batch) > 1 and not sqlite.is_busy(error):
-                    return False
-                for ticket in batch:
-                    ticket.finish(self._explained(error))
-                if not isinstance(error, Exception):
-                    raise
-                return True
-            self._finish(batch)
-            raise  # an interrupt that came just after the commit
+            raise
         self._finish(batch)
         return True
 
@@ -247,24 +256,42 @@ class Database:
                 bell()
 
     def _roll_back(self) -> None:
-        if self._driver is not None and self._driver.in_transaction:
+        if self._connections is not None and self._connections.driver.in_transaction:
             with suppress(sqlite3.Error):  # SQLite has rolled back by itself
-                self._driver.rollback()
+                self._connections.driver.rollback()
 
-    def _explained(self, error: BaseException) -> BaseException:
-        return sqlite.translate(error, self.path, self._lock_timeout_s) or error
+    def _meaning(self, error: BaseException) -> StorageError | None:
+        return sqlite.translate(error, self.path, self._lock_timeout_s)
 
     def _abandon(self) -> None:
         """Leave to the parent what it had open, and start anew in this forked child."""
-        _abandoned.extend((self._engine, self._writer, self._driver))
+        _abandoned.append(self._connections)
         self._bells = []
         self._reset()
+
+    def _hold_still(self) -> None:
+        """Before a fork: close everything, because SQLite's own notes of its locks would be wrong in the child."""
+        self._leading.acquire()
+        self._opening.acquire()
+        self._disconnect()
+
+    def _go_on(self) -> None:
+        self._opening.release()
+        self._leading.release()
+        for bell in self._bells:  # a dispatcher watches the log, which may be another file now
+            bell()
 
 
 def data_version(conn: Connection) -> int:
     """Return the number that changes when others commit, as the transaction that is under way sees it."""
     driver = cast("sqlite3.Connection", conn.connection.driver_connection)
     return int(driver.execute("PRAGMA data_version").fetchone()[0])
+
+
+class _Connections(NamedTuple):
+    engine: Engine
+    writer: Connection
+    driver: sqlite3.Connection
 
 
 class _Ticket(Generic[T]):
@@ -281,3 +308,29 @@ class _Ticket(Generic[T]):
     def finish(self, error: BaseException | None) -> None:
         self.error = error
         self.is_done = True
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _held[:] = [database for database in _all if database.is_open]
+    for database in _held:
+        database._hold_still()
+
+
+def _after_fork_in_parent() -> None:
+    for database in _held:
+        database._go_on()
+    _held.clear()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking
+    _forking = threading.Lock()
+    _held.clear()
+    for database in list(_all):
+        database._abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

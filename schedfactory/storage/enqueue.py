@@ -19,7 +19,9 @@ _COLUMNS = (
     "uid", "task", "queue", "priority", "status", "args", "tags", "run_at", "created_at", "expires_at", "max_attempts",
     "retry", "timeout_ms",
 )  # fmt: skip
-_INSERT = Statement(insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), *(f"new_{name}" for name in _COLUMNS))
+_INSERT = Statement(
+    insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), *(f"new_{name}" for name in _COLUMNS)
+)
 _LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
 _LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
 _IDS_AFTER = Statement(select(jobs.c.uid, jobs.c.id).where(jobs.c.id > bindparam("last")), "last")
@@ -36,7 +38,9 @@ def to_row(call: Call[Any], now: datetime) -> Row:
         run_at = options.starts_at(now)
         expires_at = options.expires_at(run_at)
     except OverflowError as error:
-        raise ValueError(f"delay={options.delay} or expires={options.expires} leads beyond the year 9999. Pass less.") from error
+        raise ValueError(
+            f"delay={options.delay} or expires={options.expires} leads beyond the year 9999. Pass less."
+        ) from error
     return (
         uuid7(now),
         call.task,

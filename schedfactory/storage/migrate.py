@@ -1,4 +1,4 @@
-"""The schema, by Alembic's migrations only. The version row is read first: importing Alembic costs 0.1 s, and is rarely needed."""
+"""The schema, by Alembic's migrations only. The version row is read first: to import Alembic costs 0.1 s."""
 
 from __future__ import annotations
 
@@ -55,10 +55,14 @@ def refuse(driver: sqlite3.Connection, path: str, may_migrate: bool) -> None:
     """
     found, newest = revision(driver), head()
     if found is not None and found > newest:
-        raise SchemaTooNew(f"{path} has the schema {found}, and this version knows {newest} at most. Install a newer schedfactory.")
+        raise SchemaTooNew(
+            f"{path} has the schema {found}, and this version knows {newest} at most. Install a newer schedfactory."
+        )
     if not may_migrate:
         has = f"the schema {found}" if found else "no schedfactory tables"
-        raise SchemaTooOld(f"{path} has {has}, and this version needs {newest}. Run `schedfactory migrate`, or pass migrate=True.")
+        raise SchemaTooOld(
+            f"{path} has {has}, and this version needs {newest}. Run `schedfactory migrate`, or pass migrate=True."
+        )
 
 
 def upgrade(connection: Connection) -> None:

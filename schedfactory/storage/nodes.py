@@ -34,9 +34,7 @@ _OWNERS = Statement(
 )
 
 
-def register(
-    conn: Connection, lock: LockFile, workers: int, queues: Sequence[str] | None, now: datetime
-) -> int:
+def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[str] | None, now: datetime) -> int:
     """Add this process as a node and return its id, whose lock it holds before anyone can see the row."""
     conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - _KEPT)))
     row = conn.execute(
@@ -61,9 +59,7 @@ def register(
 def leave(conn: Connection, node: int, now: datetime) -> None:
     """Note that a node has stopped in an orderly way."""
     conn.execute(
-        update(nodes)
-        .where(nodes.c.id == node, nodes.c.status == "running")
-        .values(status="stopped", stopped_at=stamp(now))
+        update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="stopped", stopped_at=stamp(now))
     )
 
 
@@ -148,9 +144,7 @@ def rescue(conn: Connection, node: int, now: datetime) -> list[tuple[int, str]]:
             worker=case((or_(jobs.c.status == "queued", jobs.c.status == "scheduled"), null()), else_=jobs.c.worker),
         )
     )
-    conn.execute(
-        update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="dead", stopped_at=at)
-    )
+    conn.execute(update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="dead", stopped_at=at))
     rows = [*charged, *returned]
     totals.add_each(conn, ((row[1], row[2]) for row in rows if row[2] in ("failed", "cancelled")))
     return [(row[0], row[2]) for row in rows]
@@ -168,5 +162,3 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return f"host:{host()}"
-
-

@@ -29,6 +29,4 @@ _PROGRESS = Statement(
 
 def progress(conn: Connection, noted: Iterable[RunningJob]) -> list[RunningJob]:
     """Write the progress of running attempts; return those that have lost their job."""
-    return [
-        job for job in noted if not _PROGRESS.run(conn, (*job.progress, job.id, job.fence, job.node)).rowcount
-    ]
+    return [job for job in noted if not _PROGRESS.run(conn, (*job.progress, job.id, job.fence, job.node)).rowcount]

@@ -12,7 +12,7 @@ from schedfactory.model import codec
 from schedfactory.model.job import COLUMNS, FINAL, STATUSES, Attempt, Job, read_optional_moment
 from schedfactory.storage.moments import stamp
 from schedfactory.storage.statement import Row, Statement, const
-from schedfactory.storage.tables import attempts, jobs, totals
+from schedfactory.storage.tables import attempts, jobs
 
 _columns = tuple(jobs.c[name] for name in COLUMNS)
 _GET = Statement(select(*_columns).where(jobs.c.id == bindparam("job")), "job")
@@ -89,9 +89,7 @@ def attempts_of(conn: Connection, job: Job[Any]) -> list[Attempt]:
         for row in _ATTEMPTS.run(conn, (job.id,)).fetchall()
     ]
     if job.attempt and job.status in ("running", "succeeded") and all(one.number != job.attempt for one in found):
-        found.append(
-            Attempt(job.attempt, job.status, None, job.started_at, job.finished_at, job.node, job.worker, None, None)
-        )
+        found.append(Attempt(job.attempt, job.status, None, job.started_at, job.finished_at, job.node, job.worker, None, None))
     return found
 
 
@@ -148,7 +146,7 @@ def check_statuses(status: str | Sequence[str]) -> list[str]:
 
 
 def _argument_is(name: str, value: object) -> ColumnElement[bool]:
-    # By type and value, as JSON has them; args that are no JSON (rows written by SQL) match nothing instead of failing the query.
+    # By type and value, as JSON has them; args that are no JSON (written by SQL) match nothing, instead of failing all.
     path, wanted = f"$.{codec.encode(name)}", codec.encode(value)
     return case(
         (

@@ -44,7 +44,7 @@ def to_url(database: str | os.PathLike[str]) -> URL:
         return url
     path = os.fspath(database)
     if not path or "\x00" in path:
-        raise ValueError(f"database={database!r} is no path. Pass one such as \"jobs.db\", or \":memory:\".")
+        raise ValueError(f'database={database!r} is no path. Pass one such as "jobs.db", or ":memory:".')
     return URL.create("sqlite+pysqlite", database=path)
 
 
@@ -110,7 +110,9 @@ def make_file(path: Path) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            raise StorageError(f"{path} cannot be made: {error.strerror}. Pass a path in a folder that may be written.", str(path)) from error
+            raise StorageError(
+                f"{path} cannot be made: {error.strerror}. Pass a path in a folder that may be written.", str(path)
+            ) from error
         return True
 
 
@@ -163,7 +165,10 @@ def _code(error: BaseException) -> int:
 
 _Meaning = tuple[Callable[[str, str], StorageError], str]
 _MEANINGS: dict[int, _Meaning] = {
-    sqlite3.SQLITE_BUSY: (DatabaseBusy, "others held it for {seconds:g} s ({error}). Nothing was stored; try again, or raise lock_timeout."),
+    sqlite3.SQLITE_BUSY: (
+        DatabaseBusy,
+        "others held it for {seconds:g} s ({error}). Nothing was stored; try again, or raise lock_timeout.",
+    ),
     sqlite3.SQLITE_LOCKED: (DatabaseBusy, "others held it for {seconds:g} s ({error}). Nothing was stored; try again."),
     sqlite3.SQLITE_NOTADB: (NotADatabase, "this file is no SQLite database. It was left untouched; pass another path."),
     sqlite3.SQLITE_FULL: (StorageFull, "the disk is full. Nothing was stored; free some space and try again."),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, literal_column
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 
 Row = tuple[Any, ...]
@@ -39,13 +40,10 @@ class Statement:
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Row]]:
         found = self._compiled.get(conn.dialect.name)
         if found is None:
-            compiled = self._statement.compile(dialect=conn.dialect)
-            places = [self._place(name, compiled.params) for name in compiled.positiontup or ()]
-            found = self._compiled[conn.dialect.name] = (str(compiled), _picker(places, compiled.params, self._names))
+            compiled = cast("SQLCompiler", self._statement.compile(dialect=conn.dialect))
+            places = [self._names.index(name) if name in self._names else name for name in compiled.positiontup or ()]
+            found = self._compiled[conn.dialect.name] = (str(compiled), _picker(places, dict(compiled.params), self._names))
         return found
-
-    def _place(self, name: str, params: dict[str, Any]) -> int | str:
-        return self._names.index(name) if name in self._names else name
 
 
 def _picker(places: list[int | str], constants: dict[str, Any], names: tuple[str, ...]) -> Callable[[Row], Row]:

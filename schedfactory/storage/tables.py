@@ -1,6 +1,6 @@
 """The tables and views, as SQLAlchemy sees them. The migrations make them; a test holds the two against each other.
 
-Times are UTC text `YYYY-MM-DD HH:MM:SS.ffffff` on SQLite: they sort, its date functions work on them, and any client reads them.
+Times are UTC text `YYYY-MM-DD HH:MM:SS.ffffff` on SQLite: they sort, its date functions work on them, any client reads them.
 
 >>> from sqlalchemy import select
 >>> from schedfactory import tables
@@ -191,6 +191,4 @@ failures = Table(
 )
 
 # How many jobs each queue has, by status.
-queue_stats = Table(
-    "schedfactory_queue_stats", views, Column("queue", Text), *(Column(status, Integer) for status in STATUSES)
-)
+queue_stats = Table("schedfactory_queue_stats", views, Column("queue", Text), *(Column(status, Integer) for status in STATUSES))
