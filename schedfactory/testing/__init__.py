@@ -1,0 +1,1 @@
+"""For the tests of programs that use the library. A face: it uses nothing but what `schedfactory` exports."""
