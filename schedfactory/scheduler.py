@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from schedfactory import settings
-from schedfactory.model.clock import Clock, DurationLike, Moment, duration
+from schedfactory.model.clock import Clock, DurationLike, duration
 from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
 from schedfactory.model.job import Job
-from schedfactory.model.options import check_queue
+from schedfactory.model.options import CallOptions, check_queue
 from schedfactory.model.reports import StatusReport
-from schedfactory.model.retry import ONCE, Retry
 from schedfactory.model.task import Call, RemoteTask, Task, TaskRegistry
 from schedfactory.queries import Queries
 from schedfactory.running import signals
@@ -181,16 +180,7 @@ class Scheduler(Queries):
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(
-        self,
-        *,
-        name: str | None = None,
-        aliases: Iterable[str] = (),
-        queue: str | None = None,
-        priority: int | None = None,
-        retry: int | Retry = ONCE,
-        timeout: DurationLike | None = None,
-        expires: DurationLike | Moment | None = None,
-        tags: Iterable[str] | None = None,
+        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[CallOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task; see `TaskRegistry.task`.

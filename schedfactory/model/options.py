@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any, TypedDict, Unpack
 
-import msgspec
-
+from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.retry import Retry, retry_of
+
+
+class CallOptions(TypedDict, total=False):
+    """What `.options(…)` takes; None leaves an option as it was.
+
+    Keys:
+        queue: a label.
+        priority: -100…100, higher runs first; ties: earlier `run_at`, then lower `id`.
+        run_at: earliest start, a moment with its time zone.
+        delay: earliest start, a duration from the enqueue on.
+        retry: a number of attempts, or a `Retry`; per call one of numbers and names.
+        timeout: run time limit, a duration.
+        expires: a moment, or a duration from the earliest start on, after which it no longer starts.
+        tags: text labels.
+    """
+
+    queue: str | None
+    priority: int | None
+    run_at: Moment | None
+    delay: DurationLike | None
+    retry: int | Retry | None
+    timeout: DurationLike | None
+    expires: DurationLike | Moment | None
+    tags: Iterable[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +50,22 @@ class Options:
     max_attempts: int | None = None
     retry: str | None = None
 
-    def but(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        run_at: Moment | None = None,
-        delay: DurationLike | None = None,
-        retry: int | Retry | None = None,
-        timeout: DurationLike | None = None,
-        expires: DurationLike | Moment | None = None,
-        tags: Iterable[str] | None = None,
-    ) -> Options:
+    def but(self, **given: Unpack[CallOptions]) -> Options:
         """Return these options with those that are given changed.
 
         Raises:
             ValueError, TypeError: naming the option, its value and what to pass instead.
         """
-        if run_at is not None and delay is not None:
-            raise ValueError(f"run_at={run_at!r} and delay={delay!r} both say when to start. Pass one of them.")
-        new = self
-        if queue is not None:
-            new = replace(new, queue=check_queue(queue))
-        if priority is not None:
-            new = replace(new, priority=check_priority(priority))
-        if run_at is not None:
-            new = replace(new, run_at=moment(run_at, "run_at"), delay=None)
-        if delay is not None:
-            new = replace(new, delay=duration(delay, "delay"), run_at=None)
-        if retry is not None:
-            new = _with_retry(new, retry)
-        if timeout is not None:
-            new = replace(new, timeout=check_timeout(timeout))
-        if expires is not None:
-            new = replace(new, expires=check_expires(expires))
-        if tags is not None:
-            new = replace(new, tags=check_tags(tags))
-        return new
+        unknown = given.keys() - _CHECKS.keys()
+        if unknown:
+            raise TypeError(f"{sorted(unknown)[0]!r} is no option. There are: {', '.join(_CHECKS)}.")
+        said = {name: value for name, value in given.items() if value is not None}
+        if "run_at" in said and "delay" in said:
+            raise ValueError(f"run_at={said['run_at']!r} and delay={said['delay']!r} both say when to start. Pass one of them.")
+        changes: dict[str, Any] = {}
+        for name, value in said.items():
+            changes |= _CHECKS[name](value)
+        return replace(self, **changes)
 
     def starts_at(self, now: datetime) -> datetime:
         """Return the earliest start of a job that is enqueued `now`."""
@@ -119,7 +122,19 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _with_retry(options: Options, retry: int | Retry) -> Options:
+def _check_retry(retry: int | Retry) -> dict[str, Any]:
     wanted = retry_of(retry)
-    row = msgspec.json.encode(wanted.to_row()).decode() if isinstance(retry, Retry) else None
-    return replace(options, max_attempts=wanted.max_attempts, retry=row or options.retry)
+    changes: dict[str, Any] = {"max_attempts": wanted.max_attempts}
+    return changes | {"retry": codec.encode(wanted.to_row())} if isinstance(retry, Retry) else changes
+
+
+_CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "queue": lambda value: {"queue": check_queue(value)},
+    "priority": lambda value: {"priority": check_priority(value)},
+    "run_at": lambda value: {"run_at": moment(value, "run_at"), "delay": None},
+    "delay": lambda value: {"delay": duration(value, "delay"), "run_at": None},
+    "retry": _check_retry,
+    "timeout": lambda value: {"timeout": check_timeout(value)},
+    "expires": lambda value: {"expires": check_expires(value)},
+    "tags": lambda value: {"tags": check_tags(value)},
+}

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
 from schedfactory.model.arguments import Arguments, dumps_unchecked
-from schedfactory.model.clock import DurationLike, Moment
 from schedfactory.model.errors import NotConfigured, UnknownTask
 from schedfactory.model.job import Job
-from schedfactory.model.options import Options
+from schedfactory.model.options import CallOptions, Options
 from schedfactory.model.retry import ONCE, Retry, retry_of
 
 P = ParamSpec("P")
@@ -59,23 +58,19 @@ class Task(Generic[P, R]):
         *,
         name: str | None = None,
         aliases: Iterable[str] = (),
-        queue: str | None = None,
-        priority: int | None = None,
-        retry: int | Retry = ONCE,
-        timeout: DurationLike | None = None,
-        expires: DurationLike | Moment | None = None,
-        tags: Iterable[str] | None = None,
+        **options: Unpack[CallOptions],
     ) -> None:
         check_function(function, name)
         self.function = function
         self.name = _check_name(name) if name is not None else name_of(function)
         self.aliases = tuple(_check_name(alias) for alias in aliases)
         self.arguments = Arguments(function)
-        self.retry = retry_of(retry)
-        self.defaults = replace(
-            Options().but(queue=queue, priority=priority, timeout=timeout, expires=expires, tags=tags),
-            max_attempts=self.retry.max_attempts,
-        )
+        retry = options.pop("retry", None)  # the task's own may hold callables and classes, which a row cannot
+        self.retry = ONCE if retry is None else retry_of(retry)
+        for never in ("run_at", "delay"):
+            if never in options:
+                raise TypeError(f"{never}= is for one call, not for a task. Use {function.__name__}.options({never}=…).")
+        self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts)
         self._options = self.defaults
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
         functools.update_wrapper(self, function)
@@ -86,29 +81,11 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def options(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        run_at: Moment | None = None,
-        delay: DurationLike | None = None,
-        retry: int | Retry | None = None,
-        timeout: DurationLike | None = None,
-        expires: DurationLike | Moment | None = None,
-        tags: Iterable[str] | None = None,
-    ) -> Task[P, R]:
+    def options(self, **options: Unpack[CallOptions]) -> Task[P, R]:
         """Return this task with other options for the calls made through it; the task itself stays as it is.
 
         Args:
-            queue: a label.
-            priority: -100…100, higher runs first; ties: earlier `run_at`, then lower `id`.
-            run_at: earliest start, a moment with its time zone.
-            delay: earliest start, a duration from the enqueue on.
-            retry: a number of attempts, or a `Retry` of numbers and names.
-            timeout: run time limit, a duration.
-            expires: a moment, or a duration from the earliest start on, after which it no longer starts.
-            tags: text labels.
+            options: `queue`, `priority`, `run_at` or `delay`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`.
 
         Raises:
             ValueError, TypeError: naming the option and its value.
@@ -117,11 +94,8 @@ class Task(Generic[P, R]):
         >>> job.status
         'scheduled'
         """
-        changed = self._options.but(
-            queue=queue, priority=priority, run_at=run_at, delay=delay, retry=retry, timeout=timeout, expires=expires, tags=tags
-        )
         twin: Task[P, R] = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, _options=changed)
+        twin.__dict__.update(self.__dict__, _options=self._options.but(**options))
         return twin
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
@@ -192,23 +166,9 @@ class RemoteTask:
         self._home = home
         self._options = options
 
-    def options(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        run_at: Moment | None = None,
-        delay: DurationLike | None = None,
-        retry: int | Retry | None = None,
-        timeout: DurationLike | None = None,
-        expires: DurationLike | Moment | None = None,
-        tags: Iterable[str] | None = None,
-    ) -> RemoteTask:
+    def options(self, **options: Unpack[CallOptions]) -> RemoteTask:
         """Return it with other options, as `Task.options` does."""
-        changed = self._options.but(
-            queue=queue, priority=priority, run_at=run_at, delay=delay, retry=retry, timeout=timeout, expires=expires, tags=tags
-        )
-        return RemoteTask(self.name, self._home, changed)
+        return RemoteTask(self.name, self._home, self._options.but(**options))
 
     def call(self, **kwargs: Any) -> Call[Any]:
         """Return the call, to be enqueued later. Whether its arguments bind is known where it runs."""
@@ -240,16 +200,7 @@ class TaskRegistry:
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(
-        self,
-        *,
-        name: str | None = None,
-        aliases: Iterable[str] = (),
-        queue: str | None = None,
-        priority: int | None = None,
-        retry: int | Retry = ONCE,
-        timeout: DurationLike | None = None,
-        expires: DurationLike | Moment | None = None,
-        tags: Iterable[str] | None = None,
+        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[CallOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task, with the options its jobs have unless a call says otherwise.
@@ -257,7 +208,8 @@ class TaskRegistry:
         Args:
             name: the stable name in the rows; without it "module:qualname".
             aliases: older names whose rows this task runs too.
-            queue, priority, retry, timeout, expires, tags: as `Task.options`; `retry` may hold callables and classes here.
+            options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`; `retry` may hold callables
+                and exception classes here.
 
         Raises:
             TypeError: a lambda, a method, a nested function without `name`, an `async def` or a generator, or an

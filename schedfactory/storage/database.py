@@ -222,14 +222,14 @@ class Database:
 
     def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
         """Run and commit the work of `batch`; return False where it must be tried one by one."""
-        committing = False
+        driver: sqlite3.Connection | None = None
         try:
-            _, writer, driver = self._open()
+            _, writer, connection = self._open()
             deadline = max(ticket.deadline for ticket in batch)
-            sqlite.begin_immediate(driver, deadline)
+            sqlite.begin_immediate(connection, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
-            committing = True
+            driver = connection
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
             self._roll_back()
@@ -239,7 +239,7 @@ class Database:
                 ticket.finish(self._meaning(error) or error)
             return True
         except BaseException:
-            if committing and not driver.in_transaction:
+            if driver is not None and not driver.in_transaction:
                 self._finish(batch)  # the interrupt came just after the commit
             else:
                 self._roll_back()
