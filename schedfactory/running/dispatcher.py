@@ -36,7 +36,7 @@ PROBE_S = 0.5  # between looks at the locks of other nodes
 LINGER_S = 0.002  # for more ends to come, while there is work ahead
 STALE_S = 0.01  # claimed ahead and not begun for this long: given back
 NOTE_S = 0.25  # between two writes of progress
-RETRY_S = (0.1, 30.0)  # first and longest pause after the database failed
+RETRY_S = (0.1, 5.0)  # first and longest pause after the database failed
 
 
 @dataclass

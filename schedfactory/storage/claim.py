@@ -46,8 +46,7 @@ _PROMOTE = Statement(
         )
     )
     .values(status=const("queued")),
-    "now",
-    "most",
+    "now most",
 )
 _DUE = (
     select(*(jobs.c[name] for name in CLAIMED))
@@ -55,8 +54,8 @@ _DUE = (
     .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
     .limit(bindparam("most"))
 )
-_DUE_ANYWHERE = Statement(_DUE, "tasks", "most")
-_DUE_IN_QUEUES = Statement(_DUE.where(jobs.c.queue.in_(_listed("queues"))), "tasks", "most", "queues")
+_DUE_ANYWHERE = Statement(_DUE, "tasks most")
+_DUE_IN_QUEUES = Statement(_DUE.where(jobs.c.queue.in_(_listed("queues"))), "tasks most queues")
 _TAKEN = {
     "status": const("running"),
     "reason": null(),
@@ -72,18 +71,13 @@ _TAKE = Statement(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.status == const("queued"), jobs.c.node.is_(None))
     .values(_TAKEN | {"worker": bindparam("by_worker")}),
-    "job",
-    "by_node",
-    "by_worker",
-    "now",
+    "job by_node by_worker now",
 )
 _TAKE_AHEAD = Statement(
     update(jobs)
     .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.node.is_(None))
     .values(_TAKEN | {"worker": null()}),
-    "jobs",
-    "by_node",
-    "now",
+    "jobs by_node now",
 )
 _GIVE_BACK = Statement(
     update(jobs)
@@ -101,10 +95,7 @@ _GIVE_BACK = Statement(
         worker=null(),
         started_at=null(),
     ),
-    "job",
-    "at_fence",
-    "by_node",
-    "was",
+    "job at_fence by_node was",
 )
 _LABEL = Statement(
     update(jobs)
@@ -115,11 +106,7 @@ _LABEL = Statement(
         jobs.c.node == bindparam("by_node"),
     )
     .values(worker=bindparam("by_worker"), started_at=bindparam("since")),
-    "job",
-    "at_fence",
-    "by_node",
-    "by_worker",
-    "since",
+    "job at_fence by_node by_worker since",
 )
 _NEXT = Statement(
     select(
@@ -134,10 +121,6 @@ _NEXT = Statement(
     ),
     "by_node",
 )
-_IS_DUE_ANYWHERE = Statement(_DUE.with_only_columns(jobs.c.id), "tasks", "most")
-_IS_DUE_IN_QUEUES = Statement(
-    _DUE.with_only_columns(jobs.c.id).where(jobs.c.queue.in_(_listed("queues"))), "tasks", "most", "queues"
-)
 _TO_CANCEL = Statement(
     select(jobs.c.id).where(
         jobs.c.cancel_requested_at.is_not(None), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node")
@@ -151,21 +134,14 @@ class Scope:
 
     def __init__(self, tasks: Sequence[str], queues: Sequence[str] | None) -> None:
         self.tasks = tasks
-        self._values = (codec.encode(list(tasks)),)
-        self._queues = None if queues is None else (codec.encode(list(queues)),)
-
-    def has_due(self, conn: Connection) -> bool:
-        """Tell whether there is a job to take."""
-        return self._run(conn, _IS_DUE_ANYWHERE, _IS_DUE_IN_QUEUES, 1).fetchone() is not None
+        self._tasks = codec.encode(list(tasks))
+        self._queues = None if queues is None else codec.encode(list(queues))
 
     def due(self, conn: Connection, most: int) -> list[Row]:
         """Return what a claim would take, the best first: by priority (the higher first), `run_at`, `id`."""
-        return list(self._run(conn, _DUE_ANYWHERE, _DUE_IN_QUEUES, most).fetchall())
-
-    def _run(self, conn: Connection, anywhere: Statement, in_queues: Statement, most: int) -> Any:
         if self._queues is None:
-            return anywhere.run(conn, (*self._values, most))
-        return in_queues.run(conn, (*self._values, most, *self._queues))
+            return list(_DUE_ANYWHERE.run(conn, (self._tasks, most)).fetchall())
+        return list(_DUE_IN_QUEUES.run(conn, (self._tasks, most, self._queues)).fetchall())
 
 
 class Ahead:

@@ -20,7 +20,7 @@ _COLUMNS = (
     "retry", "timeout_ms",
 )  # fmt: skip
 _INSERT = Statement(
-    insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), *(f"new_{name}" for name in _COLUMNS)
+    insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), " ".join(f"new_{name}" for name in _COLUMNS)
 )
 _LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
 _LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
@@ -41,6 +41,7 @@ def to_row(call: Call[Any], now: datetime) -> Row:
         raise ValueError(
             f"delay={options.delay} or expires={options.expires} leads beyond the year 9999. Pass less."
         ) from error
+    at = stamp(now)
     return (
         uuid7(now),
         call.task,
@@ -49,8 +50,8 @@ def to_row(call: Call[Any], now: datetime) -> Row:
         "queued" if run_at <= now else "scheduled",
         call.args,
         codec.encode(options.tags) if options.tags else None,
-        stamp(run_at),
-        stamp(now),
+        at if run_at is now else stamp(run_at),
+        at,
         optional_stamp(expires_at),
         options.max_attempts,
         options.retry,

@@ -34,13 +34,7 @@ _SUCCEED = Statement(
         error=null(),
         worker=bindparam("by_worker"),
     ),
-    "since",
-    "at",
-    "value",
-    "by_worker",
-    "job",
-    "at_fence",
-    "by_node",
+    "since at value by_worker job at_fence by_node",
 )
 _is_final = or_(*(bindparam("to_status") == const(status) for status in FINAL))
 _END = Statement(
@@ -62,41 +56,26 @@ _END = Statement(
         worker=case((or_(_is_final, bindparam("is_left") == const(1)), bindparam("by_worker")), else_=null()),
     )
     .returning(jobs.c.cancel_requested_at),
-    "to_status",
-    "because",
-    "since",
-    "at",
-    "what",
-    "again_at",
-    "failed",
-    "snoozed",
-    "of_attempts",
-    "is_left",
-    "by_worker",
-    "job",
-    "at_fence",
-    "by_node",
+    "to_status because since at what again_at failed snoozed of_attempts is_left by_worker job at_fence by_node",
 )
 _CANCEL_NOW = Statement(
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
     .values(status=const("cancelled"), reason=const("user"), finished_at=bindparam("at")),
-    "job",
-    "at",
+    "job at",
 )
 _HISTORY_COLUMNS = (
     "job_id", "number", "status", "reason", "started_at", "finished_at", "node", "worker", "error", "traceback",
 )  # fmt: skip
 _RECORD = Statement(
     insert(attempts).values({name: bindparam(f"new_{name}") for name in _HISTORY_COLUMNS}),
-    *(f"new_{name}" for name in _HISTORY_COLUMNS),
+    " ".join(f"new_{name}" for name in _HISTORY_COLUMNS),
 )
 _HAS_ENDED = Statement(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.status == const("succeeded")
     ),
-    "job",
-    "at_fence",
+    "job at_fence",
 )
 _RELEASE = Statement(
     update(jobs)
@@ -106,8 +85,7 @@ _RELEASE = Statement(
         node=case((or_(*(jobs.c.status == const(status) for status in FINAL)), jobs.c.node), else_=null()),
         worker=case((or_(*(jobs.c.status == const(status) for status in FINAL)), jobs.c.worker), else_=null()),
     ),
-    "job",
-    "at_fence",
+    "job at_fence",
 )
 
 

@@ -19,11 +19,7 @@ _PROGRESS = Statement(
         jobs.c.node == bindparam("by_node"),
     )
     .values(progress=bindparam("done"), progress_message=bindparam("message")),
-    "done",
-    "message",
-    "job",
-    "at_fence",
-    "by_node",
+    "done message job at_fence by_node",
 )
 
 

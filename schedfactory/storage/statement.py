@@ -19,11 +19,11 @@ def const(value: str | int) -> ColumnElement[Any]:
 
 
 class Statement:
-    """A Core statement whose bound parameters are given as a tuple, in the order of `names`."""
+    """A Core statement whose bound parameters are given as a tuple, in the order of `names`, which blanks part."""
 
-    def __init__(self, statement: ClauseElement, *names: str) -> None:
+    def __init__(self, statement: ClauseElement, names: str = "") -> None:
         self._statement = statement
-        self._names = names
+        self._names = tuple(names.split())
         self._compiled: dict[str, tuple[str, Callable[[Row], Row]]] = {}
 
     def run(self, conn: Connection, values: Row = ()) -> Any:

@@ -16,9 +16,7 @@ _ADD = Statement(
     _insert.on_conflict_do_update(
         index_elements=[totals.c.queue, totals.c.status], set_={"jobs": totals.c.jobs + _insert.excluded.jobs}
     ),
-    "of_queue",
-    "of_status",
-    "more",
+    "of_queue of_status more",
 )
 
 
