@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from schedfactory.house import House
 from schedfactory.model import codec
-from schedfactory.model.clock import Clock, DurationLike, Moment, duration, moment
+from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.errors import JobFinished, WaitTimeout
 from schedfactory.model.job import FINAL, Attempt, Job
 from schedfactory.model.options import check_priority, check_queue
-from schedfactory.model.task import TaskRegistry
 from schedfactory.running import context
-from schedfactory.running.waiting import Waiting
 from schedfactory.storage import changes, read
-from schedfactory.storage.database import Database
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -25,13 +23,7 @@ if TYPE_CHECKING:
 class Queries:
     """The part of a `Scheduler` that reads and changes jobs."""
 
-    _tasks: TaskRegistry
-    _waiting: Waiting
-    _clock: Clock
-
-    @property
-    def _db(self) -> Database:
-        raise AttributeError("a Scheduler has it")
+    _house: House
 
     def get(self, job_id: int) -> Job[Any] | None:
         """Return the job of that id, None where there is none (any more).
@@ -39,9 +31,9 @@ class Queries:
         >>> scheduler.get(1).status
         'queued'
         """
-        with self._db.read() as conn:
+        with self._house.database.read() as conn:
             row = read.get(conn, _id(job_id))
-        return None if row is None else Job(row, self, self._clock())
+        return None if row is None else Job(row, self, self._house.clock())
 
     def jobs(
         self,
@@ -79,9 +71,9 @@ class Queries:
             status=status, task=task, queue=queue, tag=tag, args=args, created_after=created_after,
             finished_after=finished_after, before_id=before_id,
         )  # fmt: skip
-        with self._db.read() as conn:
+        with self._house.database.read() as conn:
             rows = read.find(conn, condition, limit)
-        return [Job(row, self, self._clock()) for row in rows]
+        return [Job(row, self, self._house.clock()) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs there are of each of the seven statuses. It costs the same beside any history.
@@ -89,7 +81,7 @@ class Queries:
         >>> scheduler.counts()["queued"]
         1
         """
-        with self._db.read() as conn:
+        with self._house.database.read() as conn:
             return read.count(conn)
 
     def cancel(self, job_id: int | None = None, **filters: Any) -> int:
@@ -102,7 +94,7 @@ class Queries:
             TypeError: neither an id nor a filter; use `status=` to mean all jobs of a status.
         """
         condition = _chosen("cancel", job_id, filters)
-        return self._db.write(lambda conn: changes.cancel(conn, condition, self._clock()))
+        return self._house.database.write(lambda conn: changes.cancel(conn, condition, self._house.clock()))
 
     def requeue(self, job_id: int | None = None, **filters: Any) -> int:
         """Run finished jobs again, one or all that match the filters of `jobs()`; return how many that were.
@@ -113,7 +105,7 @@ class Queries:
             TypeError: neither an id nor a filter.
         """
         condition = _chosen("requeue", job_id, filters)
-        return self._db.write(lambda conn: changes.requeue(conn, condition, self._clock()))
+        return self._house.database.write(lambda conn: changes.requeue(conn, condition, self._house.clock()))
 
     def prune(self, *, older_than: DurationLike = "30d", status: str | Sequence[str] | None = None) -> int:
         """Delete finished jobs, and their attempts, that ended longer ago than `older_than`; return how many.
@@ -131,10 +123,10 @@ class Queries:
         for one in statuses:
             if one not in FINAL:
                 raise ValueError(f"status={one!r} is not final. Only {', '.join(FINAL)} jobs can be pruned.")
-        before = self._clock() - duration(older_than, "older_than")
+        before = self._house.clock() - duration(older_than, "older_than")
         deleted, after = 0, 0
         while True:
-            some, last = self._db.write(lambda conn, after=after: changes.prune(conn, after, before, statuses))  # type: ignore[misc]
+            some, last = self._house.database.write(lambda conn, after=after: changes.prune(conn, after, before, statuses))  # type: ignore[misc]
             deleted += some
             if last is None:
                 return deleted
@@ -151,7 +143,7 @@ class Queries:
         ...     connection.execute(text("SELECT count(*) FROM schedfactory_history")).scalar_one()
         1
         """
-        with self._db.read() as conn:
+        with self._house.database.read() as conn:
             yield conn
 
     # What snapshots ask of the scheduler they came from (`model.job.Jobs`).
@@ -167,7 +159,7 @@ class Queries:
         """Return the job once it has ended; see `Job.wait`."""
         seconds = None if timeout is None else timeout.total_seconds()
         self._refuse_endless_wait(f"job {job_id}", seconds)
-        job = self._waiting.until(job_id, lambda: self._ended(job_id), self._db.state, seconds)
+        job = self._house.waiting.until(job_id, lambda: self._ended(job_id), self._house.database.state, seconds)
         if job is None:
             raise WaitTimeout(f"job {job_id} had not ended after {seconds:g} s. It goes on; wait again, or cancel() it.")
         return job
@@ -189,8 +181,8 @@ class Queries:
             check_priority(priority)
         if queue is not None:
             check_queue(queue)
-        done = self._db.write(
-            lambda conn: changes.change(conn, job_id, self._clock(), priority=priority, run_at=run_at, queue=queue)
+        done = self._house.database.write(
+            lambda conn: changes.change(conn, job_id, self._house.clock(), priority=priority, run_at=run_at, queue=queue)
         )
         job = self.reload(job_id)
         if not done:
@@ -199,12 +191,12 @@ class Queries:
 
     def attempts_of(self, job: Job[Any]) -> list[Attempt]:
         """Return all starts of a job; see `Job.attempts`."""
-        with self._db.read() as conn:
+        with self._house.database.read() as conn:
             return read.attempts_of(conn, job)
 
     def decode_result(self, task: str, text: str) -> Any:
         """Return a stored result by the task's return annotation, where the task is known and the value fits it."""
-        known = self._tasks.find(task)
+        known = self._house.tasks.find(task)
         if known is not None:
             try:
                 return known.arguments.decode_result(text)

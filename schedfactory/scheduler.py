@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from schedfactory import settings
+from schedfactory.house import House
 from schedfactory.model.clock import Clock, DurationLike, duration
 from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
 from schedfactory.model.job import Job
@@ -24,13 +22,10 @@ from schedfactory.model.reports import StatusReport
 from schedfactory.model.task import Call, RemoteTask, Task, TaskRegistry
 from schedfactory.queries import Queries
 from schedfactory.running import signals
-from schedfactory.running.node import Node, Shop
-from schedfactory.running.reporter import Reporter
-from schedfactory.running.waiting import Waiting
-from schedfactory.settings import Settings
+from schedfactory.running.node import Node
+from schedfactory.settings import Given
 from schedfactory.storage import enqueue, read
 from schedfactory.storage import migrate as schema
-from schedfactory.storage.database import Database
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -80,45 +75,6 @@ class Scheduler(Queries):
         max_result: int = 4_194_304,
         clock: Clock | None = None,
     ) -> None:
-        self._tasks = TaskRegistry()
-        self._tasks.serve(self)
-        self._guard = threading.RLock()
-        self._database: Database | None = None
-        self._reset()
-        self.configure(
-            database,
-            durability=durability,
-            migrate=migrate,
-            lock_timeout=lock_timeout,
-            max_payload=max_payload,
-            max_result=max_result,
-            clock=clock,
-        )
-        _all.add(self)
-
-    def _reset(self) -> None:
-        self._waiting = Waiting()
-        self._reporter = Reporter()
-        self._node: Node | None = None
-        self._is_asked_to_stop = threading.Event()
-
-    def configure(
-        self,
-        database: str | os.PathLike[str] | Engine | None = None,
-        *,
-        durability: str = "full",
-        migrate: bool = True,
-        lock_timeout: DurationLike = "30s",
-        max_payload: int = 1_048_576,
-        max_result: int = 4_194_304,
-        clock: Clock | None = None,
-    ) -> None:
-        """Set what `Scheduler(…)` takes, later: before the first use, or after `close()`.
-
-        Raises:
-            RuntimeError: the database is open.
-            ValueError, TypeError: as for `Scheduler`.
-        """
         given = settings.check(
             database,
             durability=durability,
@@ -128,9 +84,27 @@ class Scheduler(Queries):
             max_result=max_result,
             clock=clock,
         )
-        if self._database is not None and self._database.is_open:
-            raise RuntimeError(f"{self._database.path} is open. Call configure() before the first use, or close() first.")
-        self._apply(given)
+        self._house = House(given)
+        self._house.tasks.serve(self)
+        self._forget_threads()
+        _all.add(self)
+
+    def _forget_threads(self) -> None:
+        self._guard = threading.Lock()
+        self._node: Node | None = None
+        self._is_asked_to_stop = threading.Event()
+
+    def configure(self, database: str | os.PathLike[str] | Engine | None = None, **given: Unpack[Given]) -> None:
+        """Set what `Scheduler(…)` takes, later: before the first use, or after `close()`. What is not given has its default.
+
+        Raises:
+            RuntimeError: the database is open.
+            ValueError, TypeError: as for `Scheduler`.
+        """
+        wanted = settings.check(database, **given)
+        if self._house.is_open:
+            raise RuntimeError(f"{self._house.database.path} is open. Call configure() before the first use, or close() first.")
+        self._house.furnish(wanted)
 
     @contextmanager
     def override(self, database: str | os.PathLike[str], *, clock: Clock | None = None) -> Iterator[Scheduler]:
@@ -145,15 +119,15 @@ class Scheduler(Queries):
         """
         if self.is_running:
             raise RuntimeError("the scheduler runs, so its file cannot be changed. Call stop() first.")
-        before = self._settings
+        before = self._house.settings
         other = replace(before, path=settings.path_of(database), clock=settings.checked(clock) if clock else before.clock)
         self.close()
-        self._apply(other)
+        self._house.furnish(other)
         try:
             yield self
         finally:
             self.close()
-            self._apply(before)
+            self._house.furnish(before)
 
     def migrate(self) -> None:
         """Bring the tables up to date now, also where the scheduler was made with `migrate=False`.
@@ -162,17 +136,12 @@ class Scheduler(Queries):
             SchemaTooNew: a newer version made them.
             StorageError: the database cannot be used.
         """
-        self._db.open(migrate=True)
+        self._house.database.open(migrate=True)
 
     @staticmethod
     def migration_sql() -> str:
         """Return the SQL that makes the tables in an empty file, for those who do that by hand."""
         return schema.script()
-
-    def _apply(self, given: Settings) -> None:
-        self._settings = given
-        self._clock = given.clock
-        self._database = None
 
     # Tasks and jobs
 
@@ -188,7 +157,7 @@ class Scheduler(Queries):
         >>> @scheduler.task(name="mail.welcome", queue="mail", retry=5, timeout="30s")
         ... def welcome(user_id: int) -> None: ...
         """
-        return self._tasks.task(*function, **options)
+        return self._house.tasks.task(*function, **options)
 
     def include(self, tasks: TaskRegistry) -> None:
         """Take in the tasks of a registry, also those that it gets later.
@@ -196,7 +165,7 @@ class Scheduler(Queries):
         Raises:
             ValueError: a name is taken by another function, or the registry belongs to another scheduler.
         """
-        self._tasks.include(tasks)
+        self._house.tasks.include(tasks)
 
     def remote(self, name: str) -> RemoteTask:
         """Return a task whose code is elsewhere, by its name. Its arguments are keywords only."""
@@ -208,7 +177,7 @@ class Scheduler(Queries):
         Raises:
             TypeError: a lambda, a method, a nested function: nothing that another process could find.
         """
-        return self._tasks.ensure(function).enqueue(*args, **kwargs)
+        return self._house.tasks.ensure(function).enqueue(*args, **kwargs)
 
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """Store jobs for all these calls in one transaction: all or none, their ids in order.
@@ -221,23 +190,23 @@ class Scheduler(Queries):
 
     def enqueue_calls(self, calls: Sequence[Call[Any]]) -> list[Job[Any]]:
         """Store jobs for these calls; what tasks and `enqueue_many` are served by."""
-        now = self._clock()
+        now = self._house.clock()
         rows = [self._row(call, now) for call in calls]
         if not rows:
             return []
-        ids = self._db.write(lambda conn: enqueue.insert_rows(conn, rows))
-        if self._reporter.wants("job"):
+        ids = self._house.database.write(lambda conn: enqueue.insert_rows(conn, rows))
+        if self._house.reporter.wants("job"):
             for job_id in ids:
-                self._reporter.tell("job", job_id, "queued", now)
+                self._house.reporter.tell("job", job_id, "queued", now)
         return [Job(enqueue.snapshot(job_id, row), self, now, is_new=True) for job_id, row in zip(ids, rows)]
 
     def _row(self, call: Call[Any], now: datetime) -> tuple[Any, ...]:
         if not isinstance(call, Call):
             raise TypeError(f"{call!r} is no call. Pass what task.call(…) returns.")
         size = len(call.args) if call.args.isascii() else len(call.args.encode())
-        if size > self._settings.max_payload:
+        if size > self._house.settings.max_payload:
             raise PayloadTooLarge(
-                f"the arguments of {call.task} have {size} bytes, over max_payload={self._settings.max_payload}. "
+                f"the arguments of {call.task} have {size} bytes, over max_payload={self._house.settings.max_payload}. "
                 "Store the data elsewhere and pass where it is."
             )
         return enqueue.to_row(call, now)
@@ -266,7 +235,7 @@ class Scheduler(Queries):
         with self._guard:
             if self._node is not None:
                 raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-            node = Node(self._shop(), count, queues)
+            node = Node(self._house.shop(self), count, queues)
             self._is_asked_to_stop.clear()
             self._node = node
             node.start()
@@ -319,7 +288,7 @@ class Scheduler(Queries):
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise ValueError(f"limit={limit!r} is no number of attempts. Pass an int of 0 or more.")
-        node = Node(self._shop(), 1, None)
+        node = Node(self._house.shop(self), 1, None)
         try:
             return node.run_due(limit)
         finally:
@@ -334,12 +303,12 @@ class Scheduler(Queries):
         """
         seconds = None if timeout is None else duration(timeout, "timeout").total_seconds()
         self._refuse_endless_wait("the scheduler to be idle", seconds)
-        if self._waiting.until(0, self._is_idle, self._db.state, seconds) is None:
+        if self._house.waiting.until(0, self._is_idle, self._house.database.state, seconds) is None:
             raise WaitTimeout(f"there were jobs due or running after {seconds:g} s: {self.counts()}")
 
     def _is_idle(self) -> bool | None:
-        with self._db.read() as conn:
-            return None if read.is_busy(conn, self._clock()) else True
+        with self._house.database.read() as conn:
+            return None if read.is_busy(conn, self._house.clock()) else True
 
     @property
     def is_running(self) -> bool:
@@ -352,47 +321,16 @@ class Scheduler(Queries):
         Args:
             subjects: "job", "worker", "node"; none: all three.
         """
-        self._reporter.listen(callback, *subjects)
+        self._house.reporter.listen(callback, *subjects)
 
     def reports(self, *subjects: str) -> Iterator[StatusReport]:
         """Subscribe now, and return an iterator over what happens in this process; it ends at `close()`."""
-        return self._reporter.reports(*subjects)
+        return self._house.reporter.reports(*subjects)
 
     def close(self) -> None:
         """Stop, if it runs, and close the database and all reports. May be called twice; the next use opens it again."""
         self.stop()
-        self._reporter.close()
-        with self._guard:
-            if self._database is not None:
-                self._database.close()
-            if self._settings.path is None:
-                self._database = None
-
-    def _shop(self) -> Shop:
-        max_result = self._settings.max_result
-        return Shop(self._db, self._tasks, self._clock, self._reporter, self._waiting, self, max_result)
-
-    @property
-    def _db(self) -> Database:
-        database = self._database
-        if database is None:
-            with self._guard:
-                if self._database is None:
-                    given = self._settings
-                    path = given.path or self._temporary_path()
-                    self._database = Database(path, given.durability, given.lock_timeout_s, given.migrate)
-                database = self._database
-        return database
-
-    def _temporary_path(self) -> Path:
-        folder = tempfile.mkdtemp(prefix="schedfactory-")
-        weakref.finalize(self, _remove, folder, os.getpid())
-        return Path(folder) / "jobs.db"
-
-
-def _remove(folder: str, pid: int) -> None:
-    if os.getpid() == pid:  # a forked child leaves its parent's file alone
-        shutil.rmtree(folder, ignore_errors=True)
+        self._house.close()
 
 
 def _check_queues(queues: Sequence[str]) -> list[str]:
@@ -415,8 +353,8 @@ def _stop_all() -> None:
 
 def _after_fork() -> None:
     for scheduler in list(_all):
-        scheduler._guard = threading.RLock()
-        scheduler._reset()
+        scheduler._house.refresh()
+        scheduler._forget_threads()
 
 
 if hasattr(os, "register_at_fork"):

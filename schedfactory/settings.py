@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from schedfactory.model.clock import Clock, DurationLike, duration, standard, system_clock
 from schedfactory.storage import sqlite
@@ -31,15 +31,26 @@ class Settings:
     clock: Clock
 
 
+class Given(TypedDict, total=False):
+    """The keyword arguments of `Scheduler(…)`."""
+
+    durability: str
+    migrate: bool
+    lock_timeout: DurationLike
+    max_payload: int
+    max_result: int
+    clock: Clock | None
+
+
 def check(
     database: str | os.PathLike[str] | Engine | None,
     *,
-    durability: str,
-    migrate: bool,
-    lock_timeout: DurationLike,
-    max_payload: int,
-    max_result: int,
-    clock: Clock | None,
+    durability: str = "full",
+    migrate: bool = True,
+    lock_timeout: DurationLike = "30s",
+    max_payload: int = 1_048_576,
+    max_result: int = 4_194_304,
+    clock: Clock | None = None,
 ) -> Settings:
     """Return the settings that these arguments mean.
 
