@@ -19,7 +19,7 @@ from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
 from schedfactory.model.job import Job
 from schedfactory.model.options import CallOptions, check_queue
 from schedfactory.model.reports import StatusReport
-from schedfactory.model.task import Call, RemoteTask, Task, TaskRegistry
+from schedfactory.model.task import Call, OnCrash, RemoteTask, Task, TaskRegistry
 from schedfactory.queries import Queries
 from schedfactory.running import signals
 from schedfactory.running.node import Node
@@ -149,7 +149,12 @@ class Scheduler(Queries):
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(
-        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[CallOptions]
+        self,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        on_crash: OnCrash = "requeue",
+        **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task; see `TaskRegistry.task`.

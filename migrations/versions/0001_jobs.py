@@ -32,6 +32,7 @@ STATEMENTS = (
         max_attempts INTEGER,
         retry TEXT,
         timeout_ms INTEGER,
+        on_crash TEXT,
         progress REAL,
         progress_message TEXT,
         result TEXT,
@@ -95,8 +96,10 @@ STATEMENTS = (
         boot_id TEXT NOT NULL,
         pid INTEGER NOT NULL,
         lock_file TEXT NOT NULL,
+        slot INTEGER NOT NULL,
         workers INTEGER NOT NULL,
         queues TEXT,
+        beat INTEGER DEFAULT 0 NOT NULL,
         started_at TEXT NOT NULL,
         stopped_at TEXT
     ) STRICT

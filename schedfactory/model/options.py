@@ -49,6 +49,7 @@ class Options:
     timeout: timedelta | None = None
     max_attempts: int | None = None
     retry: str | None = None
+    on_crash: str | None = None
 
     def but(self, **given: Unpack[CallOptions]) -> Options:
         """Return these options with those that are given changed.

@@ -17,7 +17,7 @@ from schedfactory.model.outcome import Cancel, Cause, clean
 # What a claim reads of a row, in this order.
 CLAIMED = (
     "id", "uid", "task", "queue", "priority", "args", "tags", "run_at", "expires_at", "attempt", "failures",
-    "max_attempts", "retry", "timeout_ms", "fence", "reason",
+    "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash",
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ class RunningJob:
     ) -> None:
         (
             self.id, self.uid, self.task, self.queue, self.priority, self._args, self._tags, self._run_at,
-            self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason,
+            self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason, _, _,
         ) = row  # fmt: skip
         self.attempt: int = attempt + 1
         self.fence: int = fence + 1

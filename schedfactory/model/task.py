@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
@@ -19,6 +19,7 @@ from schedfactory.model.job import Job
 from schedfactory.model.options import CallOptions, Options
 from schedfactory.model.retry import ONCE, Retry, retry_of
 
+OnCrash = Literal["requeue", "fail"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -58,6 +59,7 @@ class Task(Generic[P, R]):
         *,
         name: str | None = None,
         aliases: Iterable[str] = (),
+        on_crash: OnCrash = "requeue",
         **options: Unpack[CallOptions],
     ) -> None:
         check_function(function, name)
@@ -70,7 +72,9 @@ class Task(Generic[P, R]):
         for never in ("run_at", "delay"):
             if never in options:
                 raise TypeError(f"{never}= is for one call, not for a task. Use {function.__name__}.options({never}=…).")
-        self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts)
+        if on_crash not in ("requeue", "fail"):
+            raise ValueError(f'on_crash={on_crash!r} is unknown. Pass "requeue" or "fail".')
+        self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts, on_crash=on_crash)
         self._options = self.defaults
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
         functools.update_wrapper(self, function)
@@ -200,7 +204,12 @@ class TaskRegistry:
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(
-        self, *, name: str | None = None, aliases: Iterable[str] = (), **options: Unpack[CallOptions]
+        self,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        on_crash: OnCrash = "requeue",
+        **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task, with the options its jobs have unless a call says otherwise.
@@ -208,6 +217,8 @@ class TaskRegistry:
         Args:
             name: the stable name in the rows; without it "module:qualname".
             aliases: older names whose rows this task runs too.
+            on_crash: when a process dies under the job, "requeue" runs it again, and ends it `failed`/`crashed` the third
+                time; "fail" does so at once: after a start whose end was not recorded it never starts again by itself.
             options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`; `retry` may hold callables
                 and exception classes here.
 

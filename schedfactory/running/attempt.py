@@ -58,6 +58,11 @@ class Attempts:
         except OverflowError:  # a number of milliseconds written by SQL
             return None
 
+    def starts_once(self, name: str) -> bool:
+        """Tell whether a task's jobs must not start again after a death of their process."""
+        task = self._tasks.find(name)
+        return task is not None and task.defaults.on_crash == "fail"
+
     def time_out(self, job: RunningJob, limit: timedelta) -> Outcome:
         """Return how an attempt ends that ran longer than it may."""
         task = self._tasks.get(job.task)

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from schedfactory.model.running_job import RunningJob
@@ -32,8 +33,9 @@ class Desk:
         released: jobs whose left-over code has ended.
     """
 
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(self, ring: Callable[[], None], begun: Callable[[int, int, int], None]) -> None:
         self.ring = ring
+        self._begun = begun
         self.idle: deque[Seat] = deque()
         self.ahead: deque[RunningJob] = deque()
         self.ended: deque[Ended] = deque()
@@ -48,6 +50,11 @@ class Desk:
             is_first = not job.settled
             job.settled = True
             return is_first
+
+    def begin(self, job: RunningJob, seat: Seat, now: datetime) -> None:
+        """Note that a worker begins a job that was claimed ahead: where the row does not say so yet, a rescuer must know."""
+        job.begin(seat.number, now)
+        self._begun(job.id, job.fence, seat.number)
 
     def note(self, job: RunningJob) -> None:
         """Take in that a running job has news."""

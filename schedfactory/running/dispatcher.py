@@ -28,7 +28,7 @@ from schedfactory.storage.statement import Row
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_TASK, _REASON = CLAIMED.index("task"), CLAIMED.index("reason")
+_TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
 _log = logging.getLogger("schedfactory")
 
 LONGEST_WAIT_S = 5.0  # also after any jump of the clock, what is due is looked at again after this
@@ -110,6 +110,7 @@ class Dispatcher:
         self._probe_at = 0.0
         self._trouble_s = 0.0
         self._limits: dict[int, timedelta] = {}
+        self._suspects: set[int] = set()
         self._guard = threading.Lock()
 
     def round(self, now: datetime) -> float:
@@ -142,6 +143,8 @@ class Dispatcher:
             self.trouble = None
             _log.warning("node %d: the database works again", self.node)
         self._settle(batch)
+        if any(self._starts_once(row) for row in batch.claimed):
+            self._database.sync()  # such a start must be known even after a power loss
         self._hand_over(batch)
         return self._pause(batch)
 
@@ -165,7 +168,7 @@ class Dispatcher:
                 job.cause = "shutdown"
 
     def _rescue_from(self, other: int, now: datetime) -> None:
-        rescued = self._database.write(lambda conn: nodes.rescue(conn, other, now))
+        rescued = self._database.write(lambda conn: nodes.rescue(conn, self._lock, other, now))
         _log.warning("node %d has died; %d of its jobs were taken from it: %s", other, len(rescued), rescued[:20])
         self._waiting.announce(job_id for job_id, status in rescued if status in FINAL)
 
@@ -228,18 +231,35 @@ class Dispatcher:
         rows = self._scope().due(conn, free + more)
         if len(rows) > free:
             rows = rows[: free + self._fitting(rows[free:])]
+        rows = self._apart(rows, batch)
         if rows:
             workers = [seat.number for seat in batch.seats[: len(rows)]]
             claim.take(conn, rows, self.node, workers, batch.now)
+            claim.forbid_repeats(conn, [row[0] for row in rows if row[_ON_CRASH] is None and self._starts_once(row)])
+        return rows
+
+    def _apart(self, rows: list[Row], batch: Batch) -> list[Row]:
+        """Keep a job that was there at two deaths of its process apart: it runs with no other, which it might take along."""
+        if self._suspects.difference(job.id for job, _, _ in batch.ended):
+            return []
+        neighbours = len(self.in_flight) - len(batch.ended) - len(batch.stale)
+        for index, row in enumerate(rows):
+            if row[_CRASHES] >= nodes.MAX_CRASHES - 1:
+                alone = index == 0 and not neighbours
+                return rows[:1] if alone else rows[:index]
         return rows
 
     def _fitting(self, rows: Sequence[Row]) -> int:
         tasks = []
         for row in rows:
-            if row[_REASON] == "crash":  # its next death must be told apart, so it never waits ahead of a worker
+            if row[_REASON] == "crash" or self._starts_once(row):  # whether it had begun must be known at a death
                 break
             tasks.append(row[_TASK])
         return self._pace.fitting(tasks, self.workers, self._pace.seconds(job.task for job in list(self.desk.ahead)))
+
+    def _starts_once(self, row: Row) -> bool:
+        on_crash = row[_ON_CRASH]
+        return bool(on_crash == "fail" or (on_crash is None and self._attempts.starts_once(row[_TASK])))
 
     def _settle(self, batch: Batch) -> None:
         """Take in that what the batch brought is stored."""
@@ -249,8 +269,7 @@ class Dispatcher:
             job.cause = "lost"
             _log.warning("job %d: attempt %d had lost its job; what it did was not recorded", job.id, job.attempt)
         for job, outcome, at in batch.ended:
-            self.in_flight.pop(job.id, None)
-            self._limits.pop(job.id, None)
+            self._forget(job)
             self._pace.observe(job.task, job.took)
             if outcome.leftover and id(job) not in lost:
                 self.leftovers[job.id] = job
@@ -260,8 +279,7 @@ class Dispatcher:
         for job in batch.released:
             self.leftovers.pop(job.id, None)
         for job in batch.stale:
-            self.in_flight.pop(job.id, None)
-            self._limits.pop(job.id, None)
+            self._forget(job)
         for job_id in batch.cancelled:
             running = self.in_flight.get(job_id)
             if running is not None and running.cause is None:
@@ -271,12 +289,19 @@ class Dispatcher:
         for job_id in batch.expired:
             self._reporter.tell("job", job_id, "end", batch.now, "cancelled")
 
+    def _forget(self, job: RunningJob) -> None:
+        self.in_flight.pop(job.id, None)
+        self._limits.pop(job.id, None)
+        self._suspects.discard(job.id)
+
     def _hand_over(self, batch: Batch) -> None:
         jobs = []
         for index, row in enumerate(batch.claimed):
             worker = batch.seats[index].number if index < len(batch.seats) else None
             job = RunningJob(row, self.node, worker, batch.now, self.desk.note)
             self.in_flight[job.id] = job
+            if row[_CRASHES] >= nodes.MAX_CRASHES - 1:
+                self._suspects.add(job.id)
             limit = self._attempts.limit_of(job)
             if limit is not None:
                 self._limits[job.id] = limit
@@ -292,7 +317,7 @@ class Dispatcher:
         self.desk.few = len(self.desk.ahead) // 2
 
     def _give(self, seat: Seat, job: RunningJob) -> None:
-        job.begin(seat.number, self._clock())
+        self.desk.begin(job, seat, self._clock())
         seat.inbox.put(job)
 
     def _unlabelled(self, ending: set[int]) -> list[RunningJob]:

@@ -58,11 +58,11 @@ class Node:
         self._lock = lock_file(shop.database.path)
         self._wake = Wake(shop.database.log, shop.database.version)
         try:
-            self.id = shop.database.write(lambda conn: nodes.register(conn, self._lock, workers, queues, shop.clock()))
+            self.id, slot = shop.database.write(lambda conn: nodes.register(conn, self._lock, workers, queues, shop.clock()))
         except BaseException:
             self._wake.close()
             raise
-        self._desk = Desk(self._wake.ring)
+        self._desk = Desk(self._wake.ring, self._lock.ring(slot).note)
         self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result)
         self._dispatcher = Dispatcher(
             self.id,

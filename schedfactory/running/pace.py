@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 AHEAD_S = 0.005
 AHEAD_JOBS = 128  # a worker, whatever the measure says
+_MOST_AHEAD = 1_024  # a node, whose ring of begun jobs holds four times as many
 _SHORTEST_S = 0.00002
 _WEIGHT = 0.2
 _JUMP = 8  # a single measurement counts as this many times the estimate at most: a thread may have waited for its turn
@@ -34,7 +35,7 @@ class Pace:
         fastest = min(self._usual.values(), default=AHEAD_S)
         if fastest >= AHEAD_S:
             return 0
-        return min(int(workers * AHEAD_S / max(fastest, _SHORTEST_S)), workers * AHEAD_JOBS)
+        return min(int(workers * AHEAD_S / max(fastest, _SHORTEST_S)), workers * AHEAD_JOBS, _MOST_AHEAD)
 
     def fitting(self, tasks: Iterable[str], workers: int, seconds_ahead: float) -> int:
         """Return how many of these tasks, in order, may be claimed beside the work that lies ahead already."""

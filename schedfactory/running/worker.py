@@ -65,5 +65,5 @@ class Worker:
             return desk.rest(self)
         if len(desk.ahead) < desk.few:
             desk.ring()
-        job.begin(self.number, self._clock())
+        desk.begin(job, self, self._clock())
         return job

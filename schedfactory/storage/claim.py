@@ -79,6 +79,7 @@ _TAKE_AHEAD = Statement(
     .values(_TAKEN | {"worker": null()}),
     "jobs by_node now",
 )
+_FORBID = Statement(update(jobs).where(jobs.c.id.in_(_listed("jobs"))).values(on_crash=const("fail")), "jobs")
 _GIVE_BACK = Statement(
     update(jobs)
     .where(
@@ -190,6 +191,12 @@ def take(conn: Connection, rows: Sequence[Row], node: int, workers: Sequence[int
     ahead = rows[len(workers) :]
     if ahead:
         _TAKE_AHEAD.run(conn, (codec.encode([row[0] for row in ahead]), node, at))
+
+
+def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:
+    """Write into rows that leave it to their task that they must not start again after a crash."""
+    if job_ids:
+        _FORBID.run(conn, (codec.encode(list(job_ids)),))
 
 
 def give_back(conn: Connection, claims: Sequence[tuple[int, int, int, str | None]]) -> None:

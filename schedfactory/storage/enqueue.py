@@ -17,7 +17,7 @@ from schedfactory.storage.tables import jobs
 
 _COLUMNS = (
     "uid", "task", "queue", "priority", "status", "args", "tags", "run_at", "created_at", "expires_at", "max_attempts",
-    "retry", "timeout_ms",
+    "retry", "timeout_ms", "on_crash",
 )  # fmt: skip
 _INSERT = Statement(
     insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), " ".join(f"new_{name}" for name in _COLUMNS)
@@ -56,6 +56,7 @@ def to_row(call: Call[Any], now: datetime) -> Row:
         options.max_attempts,
         options.retry,
         None if options.timeout is None else round(options.timeout.total_seconds() * 1000),
+        options.on_crash,
     )
 
 

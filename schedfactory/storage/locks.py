@@ -1,14 +1,20 @@
-"""Who lives: a file beside the database in which each node locks the byte of its id for as long as its process lives.
+"""Who lives, and what they have begun.
 
-The operating system drops such a lock the moment a process ends, however it ends, and keeps it while the process is
-merely stopped. So a kill -9 is seen at once, a suspended machine is not mistaken for a dead one, and nothing is
-written while nothing happens.
+Beside the database lies a file in which each node locks the byte of its id for as long as its process lives. The operating
+system drops such a lock the moment a process ends, however it ends, and keeps it while the process is merely stopped. So
+a kill -9 is seen at once, a suspended machine is not mistaken for a dead one, and nothing is written while nothing happens.
+
+Further in, the file has a ring for each running node, in which it notes the jobs it claimed ahead of its workers just
+before their code starts. Nobody syncs that: it is there after the death of a process, which is all it is for.
 """
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import os
 import stat
+import struct
 import threading
 from pathlib import Path
 
@@ -41,12 +47,20 @@ else:
         fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
 
 
+_NOTE = struct.Struct("<qqq")  # job, fence, worker
+NOTES = 4_096  # in a ring: more than a node has in hand
+_RING = NOTES * _NOTE.size
+_RINGS_AT = 1 << 20
+
+
 class LockFile:
     """One lock file of this process. Its descriptor is never closed: that would drop every lock the process has on it."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = str(path)
         self._descriptor = descriptor
         self._held: set[int] = set()
+        self._rings: dict[int, Ring] = {}
         self._guard = threading.Lock()
         self.name = _identity(os.fstat(descriptor))
 
@@ -67,6 +81,10 @@ class LockFile:
             self._held.discard(node)
             _unlock(self._descriptor, node)
 
+    def ring(self, slot: int) -> Ring:
+        """Return the notes of the node that has this slot."""
+        return self._rings.setdefault(slot, Ring(self._descriptor, _RINGS_AT + slot * _RING))
+
     def is_alive(self, node: int) -> bool:
         """Tell whether any process holds the byte of this node."""
         with self._guard:
@@ -78,6 +96,41 @@ class LockFile:
             return False
 
 
+class Ring:
+    """The jobs that one node began of those it had claimed ahead: the latest 4,096 of them."""
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._count = itertools.count()
+        self._memory: mmap.mmap | None = None
+
+    def clear(self) -> None:
+        """Make it empty, and this node's.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        # Real zeros, so that the space is there: a write to a mapped hole of a full disk would end the process.
+        os.pwrite(self._descriptor, bytes(_RING), self._offset)
+        if self._memory is None:
+            self._memory = mmap.mmap(self._descriptor, _RING, offset=self._offset)
+            _mapped.append(self._memory)
+
+    def note(self, job: int, fence: int, worker: int) -> None:
+        """Note that a worker begins a job. Any thread may."""
+        assert self._memory is not None
+        _NOTE.pack_into(self._memory, next(self._count) % NOTES * _NOTE.size, job, fence, worker)
+
+    def read(self) -> dict[tuple[int, int], int]:
+        """Return the worker of each (job, fence) that was noted."""
+        data = os.pread(self._descriptor, _RING, self._offset)
+        whole = data[: len(data) // _NOTE.size * _NOTE.size]
+        return {(job, fence): worker for job, fence, worker in _NOTE.iter_unpack(whole)}
+
+
+# For ever: a mapping has a descriptor of its own, at whose close this process would lose its locks.
+_mapped: list[mmap.mmap] = []
 _open: dict[str, LockFile] = {}
 _opening = threading.Lock()
 
@@ -94,7 +147,7 @@ def lock_file(database: Path) -> LockFile:
             pass
         mode = stat.S_IMODE(database.stat().st_mode)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), mode)
-        found = LockFile(descriptor)
+        found = LockFile(path, descriptor)
         return _open.setdefault(found.name, found)
 
 

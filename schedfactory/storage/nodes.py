@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Sequence
@@ -9,9 +10,10 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, case, delete, insert, null, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, insert, null, or_, select, update
 
 from schedfactory.model import codec
+from schedfactory.model.errors import StorageError
 from schedfactory.storage import totals
 from schedfactory.storage.locks import LockFile
 from schedfactory.storage.moments import stamp
@@ -34,9 +36,11 @@ _OWNERS = Statement(
 )
 
 
-def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[str] | None, now: datetime) -> int:
-    """Add this process as a node and return its id, whose lock it holds before anyone can see the row."""
+def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[str] | None, now: datetime) -> tuple[int, int]:
+    """Add this process as a node and return its id, whose lock it holds before anyone can see the row, and its slot."""
     conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - _KEPT)))
+    taken = {row[0] for row in conn.execute(select(nodes.c.slot).where(nodes.c.status == const("running")))}
+    slot = next(slot for slot in itertools.count() if slot not in taken)
     row = conn.execute(
         insert(nodes)
         .values(
@@ -45,6 +49,7 @@ def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[st
             boot_id=boot_id(),
             pid=os.getpid(),
             lock_file=lock.name,
+            slot=slot,
             workers=workers,
             queues=None if queues is None else codec.encode(list(queues)),
             started_at=stamp(now),
@@ -52,8 +57,12 @@ def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[st
         .returning(nodes.c.id)
     ).one()
     node = int(row[0])
-    lock.hold(node)
-    return node
+    try:
+        lock.ring(slot).clear()
+        lock.hold(node)
+    except OSError as error:
+        raise StorageError(f"{lock.path}: the lock file of the nodes cannot be written ({error}).", lock.path) from error
+    return node, slot
 
 
 def leave(conn: Connection, node: int, now: datetime) -> None:
@@ -88,14 +97,15 @@ def dead(conn: Connection, node: int, lock: LockFile) -> tuple[list[int], bool]:
     return found, others
 
 
-def rescue(conn: Connection, node: int, now: datetime) -> list[tuple[int, str]]:
-    """Take the running jobs of a dead node from it, and return (id, new status) of each.
+def rescue(conn: Connection, lock: LockFile, node: int, now: datetime) -> list[tuple[int, str]]:
+    """Take the jobs of a dead node from it, and return (id, new status) of each.
 
-    A job whose code had started is charged with a crash, and with the third one it ends `failed`/`crashed`; one that was
-    asked to stop ends cancelled. A job that no worker had begun goes back as it came.
+    A job whose code had started is charged with a crash, and ends `failed`/`crashed` with the third one, or at once where
+    its task says so; one that was asked to stop ends cancelled. A job that no worker had begun goes back as it came.
     """
     at = stamp(now)
     mine = (jobs.c.node == node, jobs.c.status == const("running"))
+    _label_begun(conn, lock, node)
     conn.execute(
         insert(attempts).from_select(
             ("job_id", "number", "status", "reason", "started_at", "finished_at", "node", "worker", "error"),
@@ -105,49 +115,61 @@ def rescue(conn: Connection, node: int, now: datetime) -> list[tuple[int, str]]:
             ).where(*mine, jobs.c.worker.is_not(None)),
         )
     )  # fmt: skip
-    is_last = jobs.c.crashes + const(1) >= const(MAX_CRASHES)
     is_cancelled = jobs.c.cancel_requested_at.is_not(None)
-    charged = conn.execute(
-        update(jobs)
-        .where(*mine, jobs.c.worker.is_not(None))
-        .values(
-            crashes=jobs.c.crashes + const(1),
-            status=case((is_cancelled, const("cancelled")), (is_last, const("failed")), else_=const("queued")),
-            reason=case((is_cancelled, const("user")), (is_last, const("crashed")), else_=const("crash")),
-            finished_at=case((or_(is_cancelled, is_last), at), else_=null()),
-            error=case((is_last, f"its process ended {MAX_CRASHES} times while it ran"), else_=jobs.c.error),
-            node=case((or_(is_cancelled, is_last), jobs.c.node), else_=null()),
-            worker=case((or_(is_cancelled, is_last), jobs.c.worker), else_=null()),
-        )
-        .returning(jobs.c.id, jobs.c.queue, jobs.c.status)
-    ).all()
-    # Not charged, and marked: a job that came back once is not claimed ahead of a worker again, so its next death counts.
-    returned = conn.execute(
+    has_begun = jobs.c.worker.is_not(None)
+    is_last = and_(
+        has_begun,
+        or_(jobs.c.crashes + const(1) >= const(MAX_CRASHES), jobs.c.on_crash.is_not_distinct_from(const("fail"))),
+    )
+    ends = or_(is_cancelled, is_last)
+    rescued = conn.execute(
         update(jobs)
         .where(*mine)
         .values(
-            status=case((is_cancelled, const("cancelled")), else_=const("queued")),
-            reason=case((is_cancelled, const("user")), else_=const("crash")),
-            finished_at=case((is_cancelled, at), else_=null()),
-            attempt=jobs.c.attempt - const(1),
-            node=null(),
-            started_at=null(),
+            status=case((is_cancelled, const("cancelled")), (is_last, const("failed")), else_=const("queued")),
+            # Marked also where it had not begun: such a job is not claimed ahead again, so that its next death counts.
+            reason=case((is_cancelled, const("user")), (is_last, const("crashed")), else_=const("crash")),
+            finished_at=case((ends, at), else_=null()),
+            error=case((is_last, const("its process ended while it ran")), else_=jobs.c.error),
+            crashes=case((has_begun, jobs.c.crashes + const(1)), else_=jobs.c.crashes),
+            attempt=case((has_begun, jobs.c.attempt), else_=jobs.c.attempt - const(1)),
+            started_at=case((has_begun, jobs.c.started_at), else_=null()),
+            node=case((ends, jobs.c.node), else_=null()),
+            worker=case((ends, jobs.c.worker), else_=null()),
         )
         .returning(jobs.c.id, jobs.c.queue, jobs.c.status)
     ).all()
+    totals.add_each(conn, ((row[1], row[2]) for row in rescued if row[2] != "queued"))
+    _let_go(conn, node)
+    conn.execute(update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="dead", stopped_at=at))
+    return [(row[0], row[2]) for row in rescued]
+
+
+def _label_begun(conn: Connection, lock: LockFile, node: int) -> None:
+    """Say of jobs claimed ahead which worker had begun them when the node died."""
+    unknown = conn.execute(
+        select(jobs.c.id, jobs.c.fence).where(jobs.c.node == node, jobs.c.status == const("running"), jobs.c.worker.is_(None))
+    ).all()
+    slot = conn.execute(select(nodes.c.slot).where(nodes.c.id == node)).scalar()
+    if unknown and slot is not None:
+        begun = lock.ring(slot).read()
+        for job, fence in unknown:
+            if (job, fence) in begun:
+                conn.execute(update(jobs).where(jobs.c.id == job).values(worker=begun[job, fence]))
+
+
+def _let_go(conn: Connection, node: int) -> None:
+    """Free the jobs that left-over code of a dead node had held."""
+    is_due = or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled"))
     conn.execute(
         update(jobs)
         .where(jobs.c.node == node, jobs.c.leftover == const(1))
         .values(
             leftover=const(0),
-            node=case((or_(jobs.c.status == "queued", jobs.c.status == "scheduled"), null()), else_=jobs.c.node),
-            worker=case((or_(jobs.c.status == "queued", jobs.c.status == "scheduled"), null()), else_=jobs.c.worker),
+            node=case((is_due, null()), else_=jobs.c.node),
+            worker=case((is_due, null()), else_=jobs.c.worker),
         )
     )
-    conn.execute(update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="dead", stopped_at=at))
-    rows = [*charged, *returned]
-    totals.add_each(conn, ((row[1], row[2]) for row in rows if row[2] in ("failed", "cancelled")))
-    return [(row[0], row[2]) for row in rows]
 
 
 def host() -> str:
