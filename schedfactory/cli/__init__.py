@@ -1,0 +1,57 @@
+"""The command line: `schedfactory` and `python -m schedfactory`. It speaks to the public interface only.
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 128 + n after signal n.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+import click
+
+from schedfactory import SchedfactoryError
+from schedfactory.cli.demo import demo
+from schedfactory.cli.jobs import jobs, show, wait
+from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
+from schedfactory.cli.run import run
+from schedfactory.cli.source import with_source
+
+
+class Commands(click.Group):
+    """A group whose commands end with one line, not with a traceback, where the library says no."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except SchedfactoryError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order of a first visit."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="schedfactory", message="schedfactory %(version)s")
+@partial(with_source, is_group=True)
+def commands() -> None:
+    """A durable job queue in one SQLite file.
+
+    --database and --app may also follow the command. Without them it is ./schedfactory.db.
+    """
+
+
+for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, prune, migrate):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    commands(prog_name="schedfactory")

@@ -1,0 +1,94 @@
+"""Reading: `jobs`, `show`, `wait`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from schedfactory import Job, Scheduler
+from schedfactory.cli import render
+from schedfactory.cli.live import watching
+from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
+
+STATUSES = ("waiting", "scheduled", "queued", "running", "succeeded", "failed", "cancelled")
+as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.command()
+@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="May be repeated: any of them.")
+@click.option("--task", metavar="NAME", help="Jobs of this task.")
+@click.option("--queue", metavar="NAME", help="Jobs in this queue.")
+@click.option("--tag", metavar="TEXT", help="Jobs with this label.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1), help="How many at most.")
+@click.option("--before-id", type=int, metavar="ID", help="Only lower ids: the next page, after the last id of this one.")
+@as_json
+@with_source
+@pass_source
+def jobs(source: Source, /, statuses: tuple[str, ...], is_json: bool, **filters: Any) -> None:
+    """List jobs, the newest first."""
+    with source.scheduler() as scheduler, bad_usage():
+        found = scheduler.jobs(status=statuses or None, **filters)
+    if is_json:
+        render.print_json([render.json_of(job) for job in found])
+    elif found:
+        render.print_table(render.JOB_HEADS, render.job_rows(found))
+    else:
+        click.echo("No job matches.", err=True)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID", type=int)
+@as_json
+@with_source
+@pass_source
+def show(source: Source, /, job_id: int, is_json: bool) -> None:
+    """Show one job, and its attempts with their tracebacks."""
+    with source.scheduler() as scheduler:
+        job = existing(scheduler, job_id)
+        attempts = job.attempts()
+    if is_json:
+        render.print_json(render.json_of(job) | {"attempts": [render.json_of_attempt(one) for one in attempts]})
+    else:
+        render.print_job(job, attempts)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID", type=int)
+@click.option("--timeout", metavar="DURATION", help='Give up after this long, such as "90s" or "10m"; the job goes on.')
+@with_source
+@pass_source
+@click.pass_context
+def wait(ctx: click.Context, source: Source, /, job_id: int, timeout: str | None) -> None:
+    """Wait for a job's end.
+
+    Exits 1 when it did not succeed, or not in time."""
+    with source.scheduler() as scheduler:
+        job = existing(scheduler, job_id)
+        with watching([job], stderr=True), bad_usage():
+            try:
+                job = job.wait(timeout)
+            except LookupError as error:
+                raise click.ClickException(str(error)) from error
+    click.echo(f"job {job.id} {outcome(job)}")
+    ctx.exit(0 if job.status == "succeeded" else 1)
+
+
+def existing(scheduler: Scheduler, job_id: int) -> Job[Any]:
+    """Return the job of that id.
+
+    Raises:
+        ClickException: there is none.
+    """
+    job = scheduler.get(job_id)
+    if job is None:
+        raise click.ClickException(f"there is no job {job_id}. It was pruned, or is in another database.")
+    return job
+
+
+def outcome(job: Job[Any]) -> str:
+    """Return how a job ended, in a few words: "succeeded in 0.31 s"."""
+    took = f" in {render.seconds(job.run_time)}" if job.run_time is not None else ""
+    if job.status == "succeeded":
+        return f"succeeded{took}"
+    return f"{job.status}/{job.reason}{took}{f': {job.error}' if job.error else ''}"

@@ -1,0 +1,50 @@
+"""What moves while jobs run, on a terminal only: a bar for each running job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from schedfactory import Job
+from schedfactory.cli.render import make_console
+
+Say = Callable[[str], None]
+_BAR = 24
+
+
+@contextmanager
+def watching(jobs: Sequence[Job[Any]], *, stderr: bool = False) -> Iterator[Say]:
+    """Show bars for those jobs inside the block, and give a function that prints a line above them.
+
+    Where the output is no terminal there are only the lines.
+    """
+    console = make_console(stderr=stderr)
+    if not console.is_terminal:
+        yield lambda line: click.echo(line, err=stderr)
+        return
+    with Live(get_renderable=lambda: _bars(jobs), console=console, refresh_per_second=8, transient=True):
+        yield lambda line: console.print(line, soft_wrap=True)
+
+
+def _bars(jobs: Sequence[Job[Any]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    try:
+        now = [job.refresh() for job in jobs]
+    except LookupError:  # pruned meanwhile
+        return grid
+    for job in now:
+        if job.status == "running" or len(now) == 1:
+            bar = ProgressBar(total=1, completed=job.progress or 0, width=_BAR, pulse=job.progress is None)
+            grid.add_row(f"job {job.id}", bar, f"{job.task} {job.status}", job.progress_message or "")
+    if len(now) > 1:
+        ended = sum(job.is_finished for job in now)
+        grid.add_row(
+            "all", ProgressBar(total=len(now), completed=ended, width=_BAR), f"{ended} of {len(now)} jobs have ended", ""
+        )
+    return grid

@@ -1,0 +1,121 @@
+"""The real program as a process, in a folder of its own that holds an app."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "schedfactory")
+
+APP = """
+    import threading
+    from dataclasses import dataclass
+    from datetime import datetime
+    from pathlib import Path
+
+    from schedfactory import Scheduler, current_job
+
+    scheduler = Scheduler("jobs.db")
+    number = 5
+
+    @dataclass
+    class Sum:
+        value: int
+        at: datetime
+
+    @scheduler.task(name="add", tags=["sums"])
+    def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    @scheduler.task(name="sum")
+    def sum_at(x: int, at: datetime) -> Sum:
+        return Sum(x, at)
+
+    @scheduler.task(name="mail.welcome", queue="mail", priority=7, retry=3, aliases=["welcome"])
+    def welcome(name: str) -> None:
+        pass
+
+    @scheduler.task(name="fail")
+    def fail() -> None:
+        raise ValueError("no such page")
+
+    @scheduler.task(name="slow")
+    def slow() -> str:
+        Path("started").touch()
+        while not Path("go").exists():
+            threading.Event().wait(0.01)
+        return "done"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The working directory of the program, with an app in it."""
+    (tmp_path / "app.py").write_text(textwrap.dedent(APP))
+    return tmp_path
+
+
+@pytest.fixture
+def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command to its end; `code` is the exit code that it must have."""
+
+    def run(*arguments: Any, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=folder,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def begin(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command and go on; it is killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Wait until something holds."""
+
+    def wait(holds: Callable[[], object]) -> None:
+        end = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < end, "it never came to hold"
+            threading.Event().wait(0.02)
+
+    return wait

@@ -1,0 +1,179 @@
+"""`jobs`, `show` and `wait`: tables, JSON and exit codes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from datetime import datetime, timedelta
+
+import pytest
+
+from schedfactory import Retry, Scheduler
+from schedfactory.model.job import COLUMNS
+
+
+def fail() -> None:
+    raise ValueError("no such page")
+
+
+def add(x: int, y: int = 1) -> int:
+    return x + y
+
+
+@pytest.fixture
+def filled(folder):
+    """A sum (1), a failure after two attempts (2), and two mails (3, 4) that wait, the second for tomorrow."""
+    scheduler = Scheduler(folder / "jobs.db")
+    scheduler.task(name="add", tags=["sums"])(add).enqueue(2, y=3)
+    scheduler.task(name="fail", retry=Retry(2, base=0))(fail).enqueue()
+    scheduler.run_due()
+    mail = scheduler.remote("mail").options(queue="mail")
+    mail.enqueue(to={"name": "Ada"})
+    mail.options(delay="1d").enqueue()
+    scheduler.close()
+    return folder / "jobs.db"
+
+
+@pytest.fixture
+def listed(cli, filled):
+    """Return the jobs that `jobs --json` with these arguments prints."""
+    return lambda *arguments: json.loads(cli("--database", filled, "jobs", "--json", *arguments).stdout)
+
+
+def test_json_is_one_list_of_objects_with_the_columns_as_keys(listed):
+    jobs = listed()
+    assert [job["id"] for job in jobs] == [4, 3, 2, 1]
+    assert all(set(job) == set(COLUMNS) for job in jobs)
+
+
+def test_json_nests_arguments_tags_and_results(listed):
+    mail, _, done = listed()[1:]
+    assert mail["args"] == {"to": {"name": "Ada"}}
+    assert (mail["tags"], mail["result"]) == ([], None)
+    assert (done["args"], done["tags"], done["result"]) == ({"x": 2, "y": 3}, ["sums"], 5)
+
+
+def test_json_has_times_as_iso_text_with_an_offset(listed):
+    job = listed("--task", "add")[0]
+    for name in ("run_at", "created_at", "started_at", "finished_at"):
+        assert datetime.fromisoformat(job[name]).utcoffset() == timedelta(0)
+    assert job["expires_at"] is None
+
+
+def test_the_result_in_json_is_what_is_stored_even_where_the_app_knows_its_type(cli, folder):
+    app = ("--app", "app:scheduler")
+    cli(*app, "enqueue", "sum", "x=1", 'at="2026-01-02T03:04:05+01:00"')
+    subprocess.run([sys.executable, "-c", "import app; app.scheduler.run_due()"], cwd=folder, check=True, timeout=60)
+    assert json.loads(cli(*app, "show", 1, "--json").stdout)["result"] == {"value": 1, "at": "2026-01-02T03:04:05+01:00"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        (("--status", "failed"), [2]),
+        (("--status", "queued", "--status", "scheduled"), [4, 3]),
+        (("--task", "mail"), [4, 3]),
+        (("--queue", "default"), [2, 1]),
+        (("--tag", "sums"), [1]),
+        (("--limit", "1"), [4]),
+        (("--before-id", "3", "--limit", "1"), [2]),
+        (("--queue", "mail", "--status", "succeeded"), []),
+    ],
+)
+def test_jobs_are_filtered_and_paged(listed, arguments, ids):
+    assert [job["id"] for job in listed(*arguments)] == ids
+
+
+def test_an_unknown_status_is_bad_usage(cli, filled):
+    assert "'done' is not one of" in cli("--database", filled, "jobs", "--status", "done", code=2).stderr
+
+
+def test_the_table_in_a_pipe_is_cut_nowhere(cli, filled):
+    long = "reports." + "quarterly." * 20
+    with sqlite3.connect(filled) as connection:
+        connection.execute("INSERT INTO schedfactory_jobs (task) VALUES (?)", (long,))
+    lines = cli("--database", filled, "jobs").stdout.splitlines()
+    assert lines[0].split()[:3] == ["id", "status", "task"]
+    assert lines[1].split()[2] == long
+    assert "failed/error" in lines[4]
+    assert "ValueError: no such page" in lines[4]
+
+
+def test_no_match_prints_nothing_on_standard_output(cli, filled):
+    done = cli("--database", filled, "jobs", "--queue", "none")
+    assert (done.stdout, done.stderr) == ("", "No job matches.\n")
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(folder):
+    scheduler = Scheduler(folder / "jobs.db")
+    scheduler.enqueue_many([scheduler.remote("t").call(n=number) for number in range(2_000)])
+    scheduler.close()
+    line = f'"{sys.executable}" -m schedfactory --database jobs.db jobs --limit 2000 --json | head -n 1'
+    done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[\n", "")
+
+
+def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, listed):
+    with sqlite3.connect(filled) as connection:
+        connection.execute("INSERT INTO schedfactory_jobs (task, args) VALUES ('t', 'x=1')")
+    assert listed()[0]["args"] is None
+    assert " t " in cli("--database", filled, "jobs").stdout
+
+
+def test_text_of_a_job_gives_no_orders_to_the_terminal(cli, filled):
+    with sqlite3.connect(filled) as connection:
+        connection.execute("INSERT INTO schedfactory_jobs (task, queue) VALUES (?, '[red]q[/red]')", ("t\x1b[2J\nu",))
+    for arguments in (("jobs",), ("show", 5)):
+        said = cli("--database", filled, *arguments).stdout
+        assert "\x1b" not in said
+        assert "t [2J u" in said
+        assert "[red]q[/red]" in said
+
+
+def test_show_prints_all_columns_and_each_attempt_with_its_traceback(cli, filled):
+    said = cli("--database", filled, "show", 2).stdout
+    assert {line.split()[0] for line in said.partition("\n\n")[0].splitlines()} == set(COLUMNS)
+    assert said.count("Traceback (most recent call last)") == 2
+    assert said.count("ValueError: no such page") >= 2
+    assert "attempt 1: failed/error" in said
+    assert "attempt 2: failed/error" in said
+
+
+def test_show_as_json_is_one_object_with_its_attempts(cli, filled):
+    job = json.loads(cli("--database", filled, "show", 2, "--json").stdout)
+    assert set(job) == {*COLUMNS, "attempts"}
+    assert [one["number"] for one in job["attempts"]] == [1, 2]
+    assert "no such page" in job["attempts"][0]["traceback"]
+
+
+def test_to_show_an_unknown_job_is_an_error(cli, filled):
+    assert cli("--database", filled, "show", 99, code=1).stderr.startswith("Error: there is no job 99")
+
+
+def test_wait_says_how_the_job_ended_and_exits_by_it(cli, filled):
+    assert cli("--database", filled, "wait", 1).stdout.startswith("job 1 succeeded in 0.")
+    failed = cli("--database", filled, "wait", 2, code=1).stdout
+    assert failed.startswith("job 2 failed/error in 0.")
+    assert failed.endswith("ValueError: no such page\n")
+
+
+def test_wait_gives_up_after_its_timeout(cli, filled):
+    assert "Error: job 4 had not ended" in cli("--database", filled, "wait", 4, "--timeout", "10ms", code=1).stderr
+
+
+def test_wait_for_an_unknown_job_is_an_error(cli, filled):
+    assert "there is no job 99" in cli("--database", filled, "wait", 99, code=1).stderr
+
+
+def test_wait_with_a_timeout_that_is_no_duration_is_bad_usage(cli, filled):
+    assert "'soon' is not understood" in cli("--database", filled, "wait", 1, "--timeout", "soon", code=2).stderr
+
+
+def test_a_newer_schema_is_an_error_in_one_line(cli, filled):
+    with sqlite3.connect(filled) as connection:
+        connection.execute("UPDATE schedfactory_version SET version_num = '9999'")
+    said = cli("--database", filled, "jobs", code=1).stderr
+    assert said.startswith("Error: ")
+    assert "Install a newer schedfactory" in said

@@ -1,0 +1,96 @@
+"""`run`: its usage, its signals, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+APP = ("--app", "app:scheduler")
+
+
+@pytest.fixture
+def working(begin, folder, until):
+    """Start `run`, and return the process once the job `slow` runs in it."""
+
+    def start(*arguments):
+        process = begin(*APP, "run", *arguments)
+        until((folder / "started").exists)
+        return process
+
+    return start
+
+
+@pytest.fixture
+def shown(cli):
+    """Return a job as `show --json` prints it."""
+    return lambda number: json.loads(cli("--database", "jobs.db", "show", number, "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run",), "run needs --app"),
+        (("--database", "jobs.db", "run"), "run needs --app"),
+        ((*APP, "run", "--workers", "0"), "0 is not in the range"),
+        ((*APP, "run", "--workers", "many"), "'many' is not a valid integer"),
+        ((*APP, "run", "--queue", "mail=2"), "Pass --queue mail"),
+        ((*APP, "run", "--queue", "*"), "means all queues"),
+    ],
+)
+def test_bad_usage_is_told_and_nothing_runs(cli, folder, arguments, said):
+    assert said in " ".join(cli(*arguments, code=2).stderr.split())
+
+
+def test_jobs_of_the_named_queues_alone_run(cli, begin, shown):
+    cli(*APP, "enqueue", "add", "x=1")
+    cli(*APP, "enqueue", "add", "x=2", "--queue", "a")
+    cli(*APP, "enqueue", "add", "x=3", "--queue", "b")
+    begin(*APP, "run", "--queue", "a", "--queue", "b", "--workers", "1")
+    for number in (2, 3):
+        assert cli("--database", "jobs.db", "wait", number).stdout.startswith(f"job {number} succeeded")
+    assert shown(1)["status"] == "queued"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_running_job_end_and_the_exit_code_is_0(cli, working, folder, shown, number):
+    cli(*APP, "enqueue", "slow")
+    process = working()
+    process.send_signal(number)
+    (folder / "go").touch()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert said.endswith("Stopped.\n")
+    assert (shown(1)["status"], shown(1)["result"]) == ("succeeded", "done")
+
+
+def test_a_second_signal_ends_it_at_once_with_128_plus_its_number(cli, working, until, shown):
+    cli(*APP, "enqueue", "slow")
+    process = working()
+
+    def ended():
+        process.terminate()
+        return process.poll() is not None
+
+    until(ended)
+    assert process.returncode == 143
+    assert shown(1)["status"] == "running"
+
+
+def test_what_a_killed_run_had_in_hand_ends_in_the_next_one(cli, working, begin, folder, shown):
+    cli(*APP, "enqueue", "slow")
+    process = working()
+    process.kill()
+    process.wait(60)
+    (folder / "go").touch()
+    begin(*APP, "run")
+    assert cli("--database", "jobs.db", "wait", 1).stdout.startswith("job 1 succeeded")
+    job = shown(1)
+    assert (job["result"], job["attempt"], job["crashes"]) == ("done", 2, 1)
+    assert [one["status"] for one in job["attempts"]] == ["crashed", "succeeded"]
+
+
+def test_an_error_of_the_library_is_one_line_and_exit_code_1(cli, folder):
+    (folder / "lost.py").write_text("from schedfactory import Scheduler\nscheduler = Scheduler('no/such/folder/jobs.db')\n")
+    assert cli("--app", "lost:scheduler", "run", code=1).stderr.startswith("Error: ")
