@@ -62,7 +62,8 @@ class House:
 
     def shop(self, owner: object) -> Shop:
         """Return what a node works with."""
-        return Shop(self.database, self.tasks, self.clock, self.reporter, self.waiting, owner, self.settings.max_result)
+        given = self.settings
+        return Shop(self.database, self.tasks, self.clock, self.reporter, self.waiting, owner, given.max_result, given.lease_s)
 
     def close(self) -> None:
         """End all reports and close the database; a private temporary file is left behind for its removal."""

@@ -46,6 +46,8 @@ class Scheduler(Queries):
         durability: "full": an enqueue that returned survives power loss. "normal": it survives any crash of processes,
             and power loss may drop the newest commits.
         migrate: bring the tables up to date at the first use.
+        lease: how long a node on another host may be silent, while it has jobs, before those are taken over, a duration; nodes
+            on one host are known to be dead at once.
         lock_timeout: how long a call may wait for other processes, a duration.
         max_payload: bytes of a job's encoded arguments.
         max_result: bytes of its encoded result.
@@ -70,6 +72,7 @@ class Scheduler(Queries):
         *,
         durability: str = "full",
         migrate: bool = True,
+        lease: DurationLike = "15s",
         lock_timeout: DurationLike = "30s",
         max_payload: int = 1_048_576,
         max_result: int = 4_194_304,
@@ -79,6 +82,7 @@ class Scheduler(Queries):
             database,
             durability=durability,
             migrate=migrate,
+            lease=lease,
             lock_timeout=lock_timeout,
             max_payload=max_payload,
             max_result=max_result,

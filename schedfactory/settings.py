@@ -25,6 +25,7 @@ class Settings:
     path: Path | None
     durability: str
     migrate: bool
+    lease_s: float
     lock_timeout_s: float
     max_payload: int
     max_result: int
@@ -36,6 +37,7 @@ class Given(TypedDict, total=False):
 
     durability: str
     migrate: bool
+    lease: DurationLike
     lock_timeout: DurationLike
     max_payload: int
     max_result: int
@@ -47,6 +49,7 @@ def check(
     *,
     durability: str = "full",
     migrate: bool = True,
+    lease: DurationLike = "15s",
     lock_timeout: DurationLike = "30s",
     max_payload: int = 1_048_576,
     max_result: int = 4_194_304,
@@ -63,7 +66,10 @@ def check(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} is no number of bytes. Pass an int of 1 or more.")
     lock_timeout_s = duration(lock_timeout, "lock_timeout").total_seconds()
-    return Settings(path_of(database), durability, migrate, lock_timeout_s, max_payload, max_result, checked(clock))
+    lease_s = duration(lease, "lease").total_seconds()
+    if lease_s < 1:
+        raise ValueError(f"lease={lease!r} is below 1 s, in which a busy machine may well be silent. Pass 1 s or more.")
+    return Settings(path_of(database), durability, migrate, lease_s, lock_timeout_s, max_payload, max_result, checked(clock))
 
 
 def path_of(database: str | os.PathLike[str] | Engine | None) -> Path | None:

@@ -22,7 +22,6 @@ from schedfactory.storage import claim, finish, nodes, notes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database, data_version
 from schedfactory.storage.finish import Ended
-from schedfactory.storage.locks import LockFile
 from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ _TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", 
 _log = logging.getLogger("schedfactory")
 
 LONGEST_WAIT_S = 5.0  # also after any jump of the clock, what is due is looked at again after this
-PROBE_S = 0.5  # between looks at the locks of other nodes
 LINGER_S = 0.002  # for more ends to come, while there is work ahead
 STALE_S = 0.01  # claimed ahead and not begun for this long: given back
 NOTE_S = 0.25  # between two writes of progress
@@ -69,7 +67,6 @@ class Dispatcher:
         on_leftover: called with a job that joins them.
         seen: the version of the database that the latest round has acted upon.
         has_more: there was more due than one round takes on.
-        has_neighbours: other nodes may live, whose locks are looked at twice a second.
         trouble: what the database said last, while it does not work.
     """
 
@@ -77,7 +74,6 @@ class Dispatcher:
         self,
         node: int,
         database: Database,
-        lock: LockFile,
         desk: Desk,
         attempts: Attempts,
         scope: Callable[[], Scope],
@@ -95,10 +91,8 @@ class Dispatcher:
         self.on_leftover: Callable[[RunningJob], None] = lambda _job: None
         self.seen: int | None = None
         self.has_more = False
-        self.has_neighbours = True
         self.trouble: Exception | None = None
         self._database = database
-        self._lock = lock
         self._attempts = attempts
         self._scope = scope
         self._clock = clock
@@ -107,7 +101,6 @@ class Dispatcher:
         self._pace = Pace()
         self._claimed_ahead_at = 0.0
         self._noted_at = 0.0
-        self._probe_at = 0.0
         self._trouble_s = 0.0
         self._limits: dict[int, timedelta] = {}
         self._suspects: set[int] = set()
@@ -148,29 +141,11 @@ class Dispatcher:
         self._hand_over(batch)
         return self._pause(batch)
 
-    def rescue(self, now: datetime) -> None:
-        """Take the jobs of nodes that are known to be dead, at most twice a second."""
-        if Monotonic.now() < self._probe_at:
-            return
-        self._probe_at = Monotonic.now() + PROBE_S
-        try:
-            with self._database.read() as conn:
-                dead, self.has_neighbours = nodes.dead(conn, self.node, self._lock)
-            for other in dead:
-                self._rescue_from(other, now)
-        except StorageError as error:
-            _log.warning("node %d cannot look after other nodes: %s", self.node, error)
-
     def flag_all(self) -> None:
         """Ask every running job to stop, because this node does."""
         for job in list(self.in_flight.values()):
             if job.cause is None:
                 job.cause = "shutdown"
-
-    def _rescue_from(self, other: int, now: datetime) -> None:
-        rescued = self._database.write(lambda conn: nodes.rescue(conn, self._lock, other, now))
-        _log.warning("node %d has died; %d of its jobs were taken from it: %s", other, len(rescued), rescued[:20])
-        self._waiting.announce(job_id for job_id, status in rescued if status in FINAL)
 
     def _gather(self, now: datetime) -> Batch:
         desk = self.desk
@@ -375,5 +350,5 @@ class Dispatcher:
             pause = min(pause, NOTE_S - (Monotonic.now() - self._noted_at))
         for job_id, limit in self._limits.items():
             began = self.in_flight[job_id].began
-            pause = min(pause, PROBE_S if began is None else began + limit.total_seconds() - Monotonic.now())
+            pause = min(pause, NOTE_S if began is None else began + limit.total_seconds() - Monotonic.now())
         return max(pause, 0.0)

@@ -13,8 +13,9 @@ from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import TaskRegistry
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
-from schedfactory.running.dispatcher import LONGEST_WAIT_S, PROBE_S, Dispatcher
+from schedfactory.running.dispatcher import Dispatcher
 from schedfactory.running.reporter import Reporter
+from schedfactory.running.rescuer import Rescuer
 from schedfactory.running.waiting import Waiting
 from schedfactory.running.wake import Wake
 from schedfactory.running.worker import Worker
@@ -38,6 +39,7 @@ class Shop:
     waiting: Waiting
     owner: object
     max_result: int
+    lease_s: float
 
 
 class Node:
@@ -67,7 +69,6 @@ class Node:
         self._dispatcher = Dispatcher(
             self.id,
             shop.database,
-            self._lock,
             self._desk,
             self._attempts,
             self._current_scope,
@@ -76,6 +77,7 @@ class Node:
             shop.waiting,
             workers,
         )
+        self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
         shop.reporter.tell("node", self.id, "start", shop.clock())
@@ -101,7 +103,7 @@ class Node:
         self._attempts.interrupts = KeyboardInterrupt
         seat = Worker(1, self._desk, self._attempts, self._shop.clock)
         ran = 0
-        dispatcher.rescue(self._shop.clock())
+        self._rescuer.round(self._shop.clock(), is_busy=False)
         while limit is None or ran < limit:
             job = dispatcher.claim_for(seat, self._shop.clock())
             if job is not None:
@@ -153,14 +155,16 @@ class Node:
         dispatcher = self._dispatcher
         has_cause = True
         due_at = 0.0
+        probe_s = 0.0
         while True:
             try:
-                dispatcher.rescue(self._shop.clock())
+                if has_cause:
+                    self._rescuer.look_soon()
+                probe_s = self._rescuer.round(self._shop.clock(), bool(self.busy))
                 if has_cause or Monotonic.now() >= due_at:
                     due_at = Monotonic.now() + dispatcher.round(self._shop.clock())
                 if dispatcher.is_draining and not self.busy:
                     break
-                probe_s = PROBE_S if dispatcher.has_neighbours else LONGEST_WAIT_S
                 has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s), dispatcher.seen)
             except Exception:  # noqa: BLE001 - logged, and it goes on
                 _log.exception("node %d: the dispatcher failed; it goes on", self.id)

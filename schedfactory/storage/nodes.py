@@ -23,7 +23,7 @@ from schedfactory.storage.tables import attempts, jobs, nodes
 MAX_CRASHES = 3
 _KEPT = timedelta(days=7)
 _OTHERS = Statement(
-    select(nodes.c.id, nodes.c.host, nodes.c.boot_id, nodes.c.lock_file).where(
+    select(nodes.c.id, nodes.c.host, nodes.c.boot_id, nodes.c.lock_file, nodes.c.beat).where(
         nodes.c.status == const("running"), nodes.c.id != bindparam("but")
     ),
     "but",
@@ -72,29 +72,49 @@ def leave(conn: Connection, node: int, now: datetime) -> None:
     )
 
 
-def dead(conn: Connection, node: int, lock: LockFile) -> tuple[list[int], bool]:
-    """Return the nodes that are known to be dead and have something to clear, and whether any other may live. Reads only.
+class Others:
+    """What the rows and the locks tell of the other nodes.
 
-    A node that was registered under this boot is dead when its lock is free; under an earlier boot of this host it died
-    with that. Of a node on another host nothing is known here.
+    Attributes:
+        dead: known to be dead, with a row or jobs to clear.
+        alive: known to live, on this host.
+        silent: the beat of each node of which no lock can tell, where it has jobs: it counts only while they run.
+        is_watched: some other node can tell that this one lives by its beat only.
     """
-    found: list[int] = []
-    others = False
-    known = set()
-    for other, its_host, its_boot, its_lock in _OTHERS.run(conn, (node,)).fetchall():
-        known.add(other)
-        if its_boot == boot_id():
-            is_dead = its_lock == lock.name and not lock.is_alive(other)
+
+    def __init__(self) -> None:
+        self.dead: list[int] = []
+        self.alive: list[int] = []
+        self.silent: dict[int, int] = {}
+        self.is_watched = False
+
+
+def look_around(conn: Connection, node: int, lock: LockFile) -> Others:
+    """Return what is known of the other nodes. Reads only.
+
+    A node of this boot whose lock is in this file is dead when that is free; one of an earlier boot of this host died with
+    it. Of another host's node, or one whose lock file was replaced, only its beat tells.
+    """
+    found = Others()
+    owners = {row[0] for row in _OWNERS.run(conn, (node,)).fetchall()}
+    for other, its_host, its_boot, its_lock, beat in _OTHERS.run(conn, (node,)).fetchall():
+        has_jobs = other in owners
+        owners.discard(other)
+        if its_boot == boot_id() and its_lock == lock.name:
+            (found.alive if lock.is_alive(other) else found.dead).append(other)
+        elif its_boot != boot_id() and its_host == host():
+            found.dead.append(other)
         else:
-            is_dead = its_host == host()
-        if is_dead:
-            found.append(other)
-        else:
-            others = True
-    for (owner,) in _OWNERS.run(conn, (node,)).fetchall():
-        if owner not in known and not lock.is_alive(owner):  # its row says stopped, or is pruned
-            found.append(owner)
-    return found, others
+            found.is_watched = True
+            if has_jobs:
+                found.silent[other] = beat
+    found.dead += [owner for owner in owners if not lock.is_alive(owner)]  # whose row says stopped, or is pruned
+    return found
+
+
+def beat(conn: Connection, node: int) -> None:
+    """Show those who cannot see this node's lock that it lives, also where they have given it up."""
+    conn.execute(update(nodes).where(nodes.c.id == node).values(beat=nodes.c.beat + 1, status="running", stopped_at=null()))
 
 
 def rescue(conn: Connection, lock: LockFile, node: int, now: datetime) -> list[tuple[int, str]]:
