@@ -23,6 +23,7 @@ from schedfactory.model.errors import (
     UnknownTask,
     WaitTimeout,
 )
+from schedfactory.model.health import Health
 from schedfactory.model.job import Attempt, Job
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
 from schedfactory.model.reports import StatusReport
@@ -34,7 +35,7 @@ from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Job", "JobCancelled", "JobFailed", "JobFinished", "LostLease",
+    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished", "LostLease",
     "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry", "RetryAfter",
     "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
     "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "WaitTimeout", "current_job", "tables",

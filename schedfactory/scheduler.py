@@ -16,6 +16,7 @@ from schedfactory import settings
 from schedfactory.house import House
 from schedfactory.model.clock import Clock, DurationLike, duration
 from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
+from schedfactory.model.health import Health
 from schedfactory.model.job import Job
 from schedfactory.model.options import CallOptions, check_queue
 from schedfactory.model.reports import StatusReport
@@ -96,6 +97,7 @@ class Scheduler(Queries):
     def _forget_threads(self) -> None:
         self._guard = threading.Lock()
         self._node: Node | None = None
+        self._last_node: Node | None = None
         self._is_asked_to_stop = threading.Event()
 
     def configure(self, database: str | os.PathLike[str] | Engine | None = None, **given: Unpack[Given]) -> None:
@@ -203,7 +205,10 @@ class Scheduler(Queries):
         rows = [self._row(call, now) for call in calls]
         if not rows:
             return []
-        ids = self._house.database.write(lambda conn: enqueue.insert_rows(conn, rows))
+        ids = self._house.database.write(
+            lambda conn: enqueue.insert_rows(conn, rows),
+            was_stored=lambda conn, ids: enqueue.is_there(conn, ids[0], rows[0]),
+        )
         if self._house.reporter.wants("job"):
             for job_id in ids:
                 self._house.reporter.tell("job", job_id, "queued", now)
@@ -244,8 +249,7 @@ class Scheduler(Queries):
         with self._guard:
             if self._node is not None:
                 raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-            node = Node(self._house.shop(self), count, queues)
-            self._is_asked_to_stop.clear()
+            node = Node(self._house.shop(self), count, queues, self._is_asked_to_stop.set)
             self._node = node
             node.start()
 
@@ -260,6 +264,7 @@ class Scheduler(Queries):
         with self._guard:
             node, self._node = self._node, None
         if node is not None:
+            self._last_node = node
             node.stop(seconds)
 
     @contextmanager
@@ -276,12 +281,18 @@ class Scheduler(Queries):
 
         A second signal ends the process at once, with 128 plus its number; the jobs that ran are started again.
         Signals reach only a `run()` on the main thread.
+
+        Raises:
+            SystemExit: 70, when the dispatcher cannot be kept alive, or the file is damaged.
         """
         self._is_asked_to_stop.clear()
         with signals.caught(self._is_asked_to_stop.set):
             self.start(workers, queues)
+            node = self._node
             self._is_asked_to_stop.wait()
             self.stop()
+            if node is not None and node.failure is not None:
+                raise SystemExit(70)
 
     def run_due(self, limit: int | None = None) -> int:
         """Run what is due in this thread until nothing is, and return the number of attempts: for tests, cron and scripts.
@@ -323,6 +334,17 @@ class Scheduler(Queries):
     def is_running(self) -> bool:
         """True between `start()` and the begin of `stop()`."""
         return self._node is not None
+
+    def health(self) -> Health:
+        """Return how this process's dispatcher and workers do; see `Health`.
+
+        >>> scheduler.health().ok
+        True
+        """
+        node = self._node or self._last_node
+        if node is None or node.has_left and node.failure is None:
+            return Health(True, (), "stopped", 0, 0, 0, 0, "ok")
+        return node.health()
 
     def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
         """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.

@@ -93,11 +93,12 @@ class SchemaTooNew(SchedfactoryError):
 
 
 class StorageError(SchedfactoryError):
-    """The database could not do it. `path` names the file or URL (without a password)."""
+    """The database could not do it. `path` names the file; `is_final` says that trying again cannot help."""
 
-    def __init__(self, message: str, path: str = "") -> None:
+    def __init__(self, message: str, path: str = "", *, is_final: bool = False) -> None:
         super().__init__(message)
         self.path = path
+        self.is_final = is_final
 
 
 class DatabaseBusy(StorageError):

@@ -91,7 +91,7 @@ class Dispatcher:
         self.on_leftover: Callable[[RunningJob], None] = lambda _job: None
         self.seen: int | None = None
         self.has_more = False
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
         self._database = database
         self._attempts = attempts
         self._scope = scope
@@ -130,8 +130,11 @@ class Dispatcher:
         batch = self._gather(now)
         try:
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
-        except Exception as error:  # noqa: BLE001 - whatever it was, what has ended must not be lost
+        except StorageError as error:
             return self._keep(batch, error)
+        except BaseException as error:  # a mistake of ours, but what has ended must not be lost by it
+            self._keep(batch, error)
+            raise
         if self.trouble is not None:
             self.trouble = None
             _log.warning("node %d: the database works again", self.node)
@@ -172,11 +175,13 @@ class Dispatcher:
     def _transact(self, conn: Connection, batch: Batch) -> None:
         now = batch.now
         batch.seen = data_version(conn)
+        if self.trouble is not None:
+            claim.give_back_others(conn, self.node, list(self.in_flight))
         batch.lost = notes.progress(conn, batch.noted)
         if batch.labelled:
             claim.label(conn, [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled])
         if batch.ended:
-            batch.lost += finish.finish(conn, batch.ended)
+            batch.lost += finish.finish(conn, batch.ended, again=self.trouble is not None)
         if batch.released:
             finish.release(conn, batch.released)
         if batch.stale:
@@ -314,17 +319,11 @@ class Dispatcher:
             job.took = limit.total_seconds()
             self.desk.ended.append((job, self._attempts.time_out(job, limit), self._clock()))
 
-    def _keep(self, batch: Batch, error: Exception) -> float:
+    def _keep(self, batch: Batch, error: BaseException) -> float:
         """Bring everything again later; say once that there is trouble."""
         if self.trouble is None:
             self._trouble_s = 0.0
-            known = isinstance(error, StorageError)
-            _log.error(
-                "node %d: %s It claims nothing and keeps what has ended until that works.",
-                self.node,
-                error,
-                exc_info=None if known else error,
-            )
+            _log.error("node %d: %s It claims nothing and keeps what has ended until that works.", self.node, error)
         self.trouble = error
         self._trouble_s = min(max(self._trouble_s * 2, RETRY_S[0]), RETRY_S[1])
         self.desk.ended.extendleft(reversed(batch.ended))

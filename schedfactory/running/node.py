@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
+from schedfactory.model.health import Health
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import TaskRegistry
 from schedfactory.running.attempt import Attempts
@@ -25,6 +26,8 @@ from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
 
 _log = logging.getLogger("schedfactory")
+_DEATHS, _DEATHS_S = 5, 60  # that many in that time, and the dispatcher is given up
+_AFTER_DEATH_S = 1.0
 _GRACE_S = 0.5  # for code that looks at `cancelled`, once that is set at the end of a stop
 
 
@@ -47,11 +50,20 @@ class Node:
 
     Args:
         queues: names of the queues it serves; None: all.
+        on_failure: called when it stops for good by itself; `failure` says why.
     """
 
-    def __init__(self, shop: Shop, workers: int, queues: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        shop: Shop,
+        workers: int,
+        queues: Sequence[str] | None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._shop = shop
         self._queues = queues
+        self._on_failure = on_failure
+        self.failure: str | None = None
         self._workers: list[Worker] = []
         self._seats = workers
         self._has_left = threading.Event()
@@ -150,12 +162,39 @@ class Node:
         """How many jobs this node has in hand."""
         return len(self._dispatcher.in_flight) + len(self._dispatcher.leftovers)
 
+    @property
+    def has_left(self) -> bool:
+        """True once it has stopped, and has nothing in hand any more."""
+        return self._has_left.is_set()
+
+    def health(self) -> Health:
+        """Return how this node does."""
+        dispatcher = self._dispatcher
+        leftovers, trouble = len(dispatcher.leftovers), dispatcher.trouble
+        problems = [self.failure] if self.failure else []
+        if trouble is not None:
+            problems.append(f"the database does not work: {trouble}")
+        if leftovers >= self._seats:
+            problems.append(f"the code of {leftovers} timed-out attempts still runs; more will hold up the workers")
+        if not self._thread.is_alive() and not self._has_left.is_set():
+            problems.append("the dispatcher's thread has ended")
+        return Health(
+            ok=not problems,
+            problems=tuple(problems),
+            dispatcher="failed" if self.failure else "stopping" if dispatcher.is_draining else "running",
+            workers=sum(not worker.quits for worker in self._workers),
+            busy=len(dispatcher.in_flight),
+            leftovers=leftovers,
+            unsaved=len(self._desk.ended),
+            database="ok" if trouble is None else str(trouble),
+        )
+
     def _serve(self) -> None:
         """The dispatcher's thread: a round, then sleep until there is cause for another."""
         dispatcher = self._dispatcher
         has_cause = True
         due_at = 0.0
-        probe_s = 0.0
+        deaths: list[float] = []
         while True:
             try:
                 if has_cause:
@@ -166,10 +205,24 @@ class Node:
                 if dispatcher.is_draining and not self.busy:
                     break
                 has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s), dispatcher.seen)
-            except Exception:  # noqa: BLE001 - logged, and it goes on
-                _log.exception("node %d: the dispatcher failed; it goes on", self.id)
-                self._wake.sleep(1, None)
+                if isinstance(dispatcher.trouble, StorageError) and dispatcher.trouble.is_final:
+                    self._give_up(str(dispatcher.trouble))
+                    break
+            except Exception:  # noqa: BLE001 - logged, and begun again, as often as that may help
+                _log.exception("node %d: the dispatcher died; it starts again", self.id)
+                deaths = [moment for moment in deaths if moment > Monotonic.now() - _DEATHS_S] + [Monotonic.now()]
+                if len(deaths) >= _DEATHS:
+                    self._give_up(f"the dispatcher died {_DEATHS} times within {_DEATHS_S} s")
+                    break
+                self._wake.sleep(_AFTER_DEATH_S, None)
         self._leave()
+
+    def _give_up(self, why: str) -> None:
+        """Stop for good; the jobs in hand are run again by others once this process has ended."""
+        _log.critical("node %d stops for good: %s", self.id, why)
+        self.failure = why
+        self._dispatcher.is_draining = True
+        self._on_failure()
 
     def _current_scope(self) -> Scope:
         names = self._shop.tasks.names()
@@ -196,11 +249,12 @@ class Node:
             worker.inbox.put(None)
             self._shop.reporter.tell("worker", worker.number, "quit", self._shop.clock())
         self._shop.database.off_commit(self._wake.ring)
-        try:
-            self._shop.database.write(lambda conn: nodes.leave(conn, self.id, self._shop.clock()))
-        except StorageError as error:
-            _log.warning("node %d could not sign off: %s", self.id, error)
-        self._lock.release(self.id)
+        if not self.busy:  # else the code that runs keeps its jobs, by the lock, as long as the process lives
+            try:
+                self._shop.database.write(lambda conn: nodes.leave(conn, self.id, self._shop.clock()))
+            except StorageError as error:
+                _log.warning("node %d could not sign off: %s", self.id, error)
+            self._lock.release(self.id)
         self._wake.close()
         self._shop.reporter.tell("node", self.id, "stop", self._shop.clock())
         self._has_left.set()

@@ -98,6 +98,12 @@ _GIVE_BACK = Statement(
     ),
     "job at_fence by_node was",
 )
+_GIVE_BACK_OTHERS = Statement(
+    update(jobs)
+    .where(jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"), jobs.c.id.not_in(_listed("in_hand")))
+    .values(status=const("queued"), attempt=jobs.c.attempt - const(1), node=null(), worker=null(), started_at=null()),
+    "by_node in_hand",
+)
 _LABEL = Statement(
     update(jobs)
     .where(
@@ -202,6 +208,11 @@ def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:
 def give_back(conn: Connection, claims: Sequence[tuple[int, int, int, str | None]]) -> None:
     """Return claims whose code has not started, as if they had never been: (id, fence, node, former reason)."""
     _GIVE_BACK.run_many(conn, claims)
+
+
+def give_back_others(conn: Connection, node: int, in_hand: Sequence[int]) -> int:
+    """Return this node's claims that it does not know of, made by a commit that failed and yet happened."""
+    return int(_GIVE_BACK_OTHERS.run(conn, (node, codec.encode(list(in_hand)))).rowcount)
 
 
 def label(conn: Connection, claims: Sequence[tuple[int, int, int, int, datetime]]) -> None:

@@ -27,6 +27,7 @@ from schedfactory.storage import migrate, sqlite
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+Stored = Callable[[Connection, T], bool]
 
 # What a fork leaves in the child: never closed, because closing a descriptor drops the locks of this process's other ones.
 _abandoned: list[object] = []
@@ -61,18 +62,22 @@ class Database:
         self._connections: _Connections | None = None
         self._commits = 0
 
-    def write(self, work: Work[T], *, quiet: bool = False) -> T:
+    def write(self, work: Work[T], *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
         """Run `work(connection)` in a transaction that takes the write lock at its begin; return what it returns.
 
         The work of several threads may share the transaction. It is run again, alone, when the shared one fails, so it
         must do nothing but use the connection. After the commit the bells ring, unless `quiet`.
 
+        Args:
+            was_stored: looks, on a new connection, whether a commit that failed has happened all the same, as it may after an
+                I/O error.
+
         Raises:
             DatabaseBusy, StorageFull: nothing was stored, now or later.
-            StorageError: the database said no.
+            StorageError: the database said no; it says where it is not known whether the change was stored.
         """
         self._open()
-        ticket = _Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s)
+        ticket = _Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
         with self._leading:
             if not ticket.is_done:
@@ -255,6 +260,13 @@ class Database:
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
             self._roll_back()
+            is_unclear = driver is not None and sqlite.is_unclear(error)
+            if sqlite.is_broken(error):
+                with suppress(sqlite3.Error):
+                    self._disconnect()
+            if is_unclear:
+                self._find_out(batch, error)
+                return True
             if len(batch) > 1 and not sqlite.is_busy(error):
                 return False
             for ticket in batch:
@@ -268,6 +280,23 @@ class Database:
             raise
         self._finish(batch)
         return True
+
+    def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> None:
+        """Look whether a commit that failed has happened: all of the batch has, or none."""
+        for ticket in batch:
+            if ticket.was_stored is not None:
+                try:
+                    with self.read() as conn:
+                        is_stored = ticket.was_stored(conn, ticket.value)
+                except StorageError:
+                    break
+                if is_stored:
+                    self._finish(batch)
+                    return
+                error = StorageError(f"{self.path}: the commit failed ({error}). Nothing was stored.", str(self.path))
+                break
+        for ticket in batch:
+            ticket.finish(self._meaning(error) or error)
 
     def _finish(self, batch: list[_Ticket[Any]]) -> None:
         for ticket in batch:
@@ -317,12 +346,13 @@ class _Connections(NamedTuple):
 
 
 class _Ticket(Generic[T]):
-    __slots__ = ("deadline", "error", "is_done", "quiet", "value", "work")
+    __slots__ = ("deadline", "error", "is_done", "quiet", "value", "was_stored", "work")
 
-    def __init__(self, work: Work[T], quiet: bool, deadline: float) -> None:
+    def __init__(self, work: Work[T], quiet: bool, deadline: float, was_stored: Stored[T] | None) -> None:
         self.work = work
         self.quiet = quiet
         self.deadline = deadline
+        self.was_stored = was_stored
         self.value: T | None = None
         self.error: BaseException | None = None
         self.is_done = False

@@ -24,6 +24,7 @@ _INSERT = Statement(
 )
 _LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
 _LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
+_UID = Statement(select(jobs.c.uid).where(jobs.c.id == bindparam("job")), "job")
 _IDS_AFTER = Statement(select(jobs.c.uid, jobs.c.id).where(jobs.c.id > bindparam("last")), "last")
 
 
@@ -71,6 +72,12 @@ def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
         return range(before + 1, last + 1)
     ids = dict(_IDS_AFTER.run(conn, (before,)).fetchall())  # a trigger of the user's has added rows in between
     return [ids[row[0]] for row in rows]
+
+
+def is_there(conn: Connection, job_id: int, row: Row) -> bool:
+    """Tell whether the row of that id is this one: an id alone may have gone to another job."""
+    found = _UID.run(conn, (job_id,)).fetchone()
+    return found is not None and found[0] == row[0]
 
 
 def snapshot(job_id: int, row: Row) -> Row:

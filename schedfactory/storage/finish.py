@@ -71,7 +71,16 @@ _RECORD = Statement(
     insert(attempts).values({name: bindparam(f"new_{name}") for name in _HISTORY_COLUMNS}),
     " ".join(f"new_{name}" for name in _HISTORY_COLUMNS),
 )
-_HAS_ENDED = Statement(
+_HAS_RECORD = Statement(
+    select(attempts.c.number).where(
+        attempts.c.job_id == bindparam("job"),
+        attempts.c.number == bindparam("of_attempt"),
+        attempts.c.started_at == bindparam("since"),
+        attempts.c.status != const("crashed"),
+    ),
+    "job of_attempt since",
+)
+_HAS_SUCCEEDED = Statement(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.status == const("succeeded")
     ),
@@ -89,13 +98,19 @@ _RELEASE = Statement(
 )
 
 
-def finish(conn: Connection, ended: Sequence[Ended]) -> list[RunningJob]:
-    """Write how attempts ended; return those that had lost their job meanwhile, about which nothing is written."""
-    successes = [one for one in ended if one[1].status == "succeeded"]
+def finish(conn: Connection, ended: Sequence[Ended], *, again: bool = False) -> list[RunningJob]:
+    """Write how attempts ended; return those that had lost their job meanwhile, about which nothing is written.
+
+    Args:
+        again: some of them may have been written before, by a commit that failed and yet happened.
+    """
+    stored = {id(job) for job, _, _ in ended if _is_stored(conn, job)} if again else set()
+    new = [one for one in ended if id(one[0]) not in stored]
+    successes = [one for one in new if one[1].status == "succeeded"]
     lost = _succeed(conn, successes)
     gone = {id(job) for job in lost}
     final = [(job.queue, "succeeded") for job, _, _ in successes if id(job) not in gone]
-    for job, outcome, at in ended:
+    for job, outcome, at in new:
         if outcome.status != "succeeded":
             status = _end(conn, job, outcome, at)
             if status is None:
@@ -121,7 +136,15 @@ def _succeed(conn: Connection, ended: Sequence[Ended]) -> list[RunningJob]:
     )
     if changed == len(ended):
         return []
-    return [job for job, _, _ in ended if _HAS_ENDED.run(conn, (job.id, job.fence)).fetchone() is None]
+    return [job for job, _, _ in ended if not _is_stored(conn, job)]
+
+
+def _is_stored(conn: Connection, job: RunningJob) -> bool:
+    """Tell whether this attempt's end is in the database: no other attempt has its fence, nor its number."""
+    return (
+        _HAS_SUCCEEDED.run(conn, (job.id, job.fence)).fetchone() is not None
+        or _HAS_RECORD.run(conn, (job.id, job.attempt, stamp(job.started))).fetchone() is not None
+    )
 
 
 def _end(conn: Connection, job: RunningJob, outcome: Outcome, at: datetime) -> str | None:

@@ -6,7 +6,6 @@ import os
 import random
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -152,18 +151,40 @@ def translate(error: BaseException, path: Path, lock_timeout_s: float) -> Storag
     cause = getattr(error, "orig", error)
     if not isinstance(cause, sqlite3.Error):
         return None
-    said = _MEANINGS.get(_code(cause))
+    code = _code(cause)
+    said = _MEANINGS.get(code)
     if said is None:
         return None
     kind, text = said
-    return kind(f"{path}: " + text.format(error=cause, seconds=lock_timeout_s), str(path))
+    is_final = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    return kind(f"{path}: " + text.format(error=cause, seconds=lock_timeout_s), str(path), is_final=is_final)
 
 
-def _code(error: BaseException) -> int:
+def is_unclear(error: BaseException) -> bool:
+    """Tell whether a commit that failed with this error may have happened all the same."""
+    return isinstance(error, sqlite3.Error) and _code(error) not in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CONSTRAINT,
+    )
+
+
+def is_broken(error: BaseException) -> bool:
+    """Tell whether a connection had better be opened anew after this error."""
+    return _code(getattr(error, "orig", error)) in (
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+
+
+def _code(error: object) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-_Meaning = tuple[Callable[[str, str], StorageError], str]
+_Meaning = tuple[type[StorageError], str]
 _MEANINGS: dict[int, _Meaning] = {
     sqlite3.SQLITE_BUSY: (
         DatabaseBusy,

@@ -1,0 +1,31 @@
+"""Whether a scheduler does its work, at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of this process's part of the factory. Nothing is read from the database for it.
+
+    Attributes:
+        ok: nothing is wrong; a scheduler that was not started is well, too.
+        problems: what is wrong, a sentence each.
+        dispatcher: "running", "stopped", "stopping" (code still runs after a stop) or "failed" (it stopped for good).
+        workers: worker threads that can take jobs.
+        busy: jobs in hand.
+        leftovers: attempts that ended by a timeout and whose code still runs.
+        unsaved: attempts that have ended and whose end is not stored yet.
+        database: "ok", or what the database said last.
+    """
+
+    ok: bool
+    problems: tuple[str, ...]
+    dispatcher: Literal["running", "stopped", "stopping", "failed"]
+    workers: int
+    busy: int
+    leftovers: int
+    unsaved: int
+    database: str
