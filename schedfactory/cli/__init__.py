@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 128 + n after signal n.
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 from functools import partial
 from typing import Any
@@ -28,6 +30,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except SchedfactoryError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has left: click ends quietly
+                raise
+            raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
 
@@ -53,5 +59,6 @@ for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, prune, mi
 def main() -> None:
     """Run the command line of this process."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a narrow encoding garbles a letter, and ends nothing
     commands(prog_name="schedfactory")

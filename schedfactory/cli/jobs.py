@@ -12,6 +12,7 @@ from schedfactory.cli.live import watching
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
 STATUSES = ("waiting", "scheduled", "queued", "running", "succeeded", "failed", "cancelled")
+ROW = click.IntRange(1, 2**63 - 1)  # what a row's id can be
 as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON document.")
 
 
@@ -20,8 +21,8 @@ as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON d
 @click.option("--task", metavar="NAME", help="Jobs of this task.")
 @click.option("--queue", metavar="NAME", help="Jobs in this queue.")
 @click.option("--tag", metavar="TEXT", help="Jobs with this label.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1), help="How many at most.")
-@click.option("--before-id", type=int, metavar="ID", help="Only lower ids: the next page, after the last id of this one.")
+@click.option("--limit", default=100, show_default=True, type=ROW, help="How many at most.")
+@click.option("--before-id", type=ROW, metavar="ID", help="Only lower ids: the next page, after the last id of this one.")
 @as_json
 @with_source
 @pass_source
@@ -38,7 +39,7 @@ def jobs(source: Source, /, statuses: tuple[str, ...], is_json: bool, **filters:
 
 
 @click.command()
-@click.argument("job_id", metavar="ID", type=int)
+@click.argument("job_id", metavar="ID", type=ROW)
 @as_json
 @with_source
 @pass_source
@@ -54,7 +55,7 @@ def show(source: Source, /, job_id: int, is_json: bool) -> None:
 
 
 @click.command()
-@click.argument("job_id", metavar="ID", type=int)
+@click.argument("job_id", metavar="ID", type=ROW)
 @click.option("--timeout", metavar="DURATION", help='Give up after this long, such as "90s" or "10m"; the job goes on.')
 @with_source
 @pass_source

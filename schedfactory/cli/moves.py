@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from schedfactory import Call, Scheduler
-from schedfactory.cli.jobs import STATUSES, existing
+from schedfactory.cli.jobs import ROW, STATUSES, existing
 from schedfactory.cli.source import Source, bad_usage, pass_source, task_named, with_source
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,7 +82,7 @@ def _choosing(command: F) -> F:
         click.option("--queue", metavar="NAME", help="All in this queue."),
         click.option("--task", metavar="NAME", help="All of this task."),
         click.option("--status", multiple=True, type=click.Choice(STATUSES), help="All of this status; may be repeated."),
-        click.argument("ids", metavar="[ID]...", nargs=-1, type=int),
+        click.argument("ids", metavar="[ID]...", nargs=-1, type=ROW),
     ):
         command = option(command)
     return command

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -57,7 +58,7 @@ def job_rows(jobs: Iterable[Job[Any]]) -> list[list[str]]:
     ]
 
 
-JOB_HEADS = ("id", "status", "task", "queue", "priority", "run_at (UTC)", "took", "attempt", "error, progress, result or args")
+JOB_HEADS = ("id", "status", "task", "queue", "prio", "run_at (UTC)", "took", "try", "error, progress, result or args")
 
 
 def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
@@ -77,15 +78,16 @@ def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: as wide as the terminal, or in full where the output goes elsewhere."""
+    """Print a table, its lines cut at the terminal's edge; in full where the output goes elsewhere."""
     console = make_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
-        table.add_column(head, no_wrap=True, overflow="ellipsis")
+        table.add_column(head, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
     with console.capture() as captured:
-        console.print(table)
+        for line in console.render_lines(table, console.options.update(width=_WIDEST), pad=False):
+            console.print(Segments([*Segment.adjust_line_length(line, console.width, pad=False), Segment.line()]), end="")
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 

@@ -38,8 +38,8 @@ def run(source: Source, /, workers: int, queues: list[str] | None) -> None:
 
     def tell(report: StatusReport) -> None:
         if report.status == "start":
-            what = ", ".join(queues) if queues else "all queues"
-            click.echo(f"node {report.id}: {workers} workers for {what} of {source.app}. Ctrl-C stops.", err=True)
+            what = ", ".join(queues) if queues else "all"
+            click.echo(f"Node {report.id} runs {source.app}. Workers: {workers}, queues: {what}. Ctrl-C stops it.", err=True)
 
     with source.scheduler() as scheduler:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

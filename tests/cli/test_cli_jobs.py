@@ -106,13 +106,20 @@ def test_no_match_prints_nothing_on_standard_output(cli, filled):
     assert (done.stdout, done.stderr) == ("", "No job matches.\n")
 
 
-def test_a_reader_that_leaves_early_is_no_traceback(folder):
+@pytest.mark.parametrize(("option", "first"), [("--json", "[\n"), ("", "id  ")])
+def test_a_reader_that_leaves_early_is_no_traceback(folder, option, first):
     scheduler = Scheduler(folder / "jobs.db")
     scheduler.enqueue_many([scheduler.remote("t").call(n=number) for number in range(2_000)])
     scheduler.close()
-    line = f'"{sys.executable}" -m schedfactory --database jobs.db jobs --limit 2000 --json | head -n 1'
+    line = f'"{sys.executable}" -m schedfactory --database jobs.db jobs --limit 2000 {option} | head -n 1'
     done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("[\n", "")
+    assert (done.stdout[: len(first)], done.stdout.count("\n"), done.stderr) == (first, 1, "")
+
+
+def test_output_that_cannot_be_written_is_an_error_in_one_line(folder):
+    line = f'"{sys.executable}" -m schedfactory migrate --sql > /dev/full'
+    done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")
 
 
 def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, listed):
@@ -150,6 +157,11 @@ def test_show_as_json_is_one_object_with_its_attempts(cli, filled):
 
 def test_to_show_an_unknown_job_is_an_error(cli, filled):
     assert cli("--database", filled, "show", 99, code=1).stderr.startswith("Error: there is no job 99")
+
+
+@pytest.mark.parametrize("arguments", [("show", 2**70), ("wait", 0), ("show", "one"), ("jobs", "--before-id", 2**70)])
+def test_what_cannot_be_an_id_is_bad_usage(cli, filled, arguments):
+    cli("--database", filled, *arguments, code=2)
 
 
 def test_wait_says_how_the_job_ended_and_exits_by_it(cli, filled):
