@@ -342,7 +342,7 @@ class Scheduler(Queries):
         True
         """
         node = self._node or self._last_node
-        if node is None or node.has_left and node.failure is None:
+        if node is None or (node.has_left and node.failure is None):
             return Health(True, (), "stopped", 0, 0, 0, 0, "ok")
         return node.health()
 

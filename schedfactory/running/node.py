@@ -204,6 +204,7 @@ class Node:
                     due_at = Monotonic.now() + dispatcher.round(self._shop.clock())
                 if dispatcher.is_draining and not self.busy:
                     break
+                self._shop.database.tend()
                 has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s), dispatcher.seen)
                 if isinstance(dispatcher.trouble, StorageError) and dispatcher.trouble.is_final:
                     self._give_up(str(dispatcher.trouble))

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.storage import migrate, sqlite
+from schedfactory.storage.checkpoint import Checkpoints
 
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Database:
         self._waiting: deque[_Ticket[Any]] = deque()
         self._connections: _Connections | None = None
         self._commits = 0
+        self._checkpoints = Checkpoints(self.path)
 
     def write(self, work: Work[T], *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
         """Run `work(connection)` in a transaction that takes the write lock at its begin; return what it returns.
@@ -155,6 +157,15 @@ class Database:
         """Return what changes with every commit, of this process or another; None while this process is writing."""
         version = self.version()
         return None if version is None else (version, self._commits)
+
+    def tend(self) -> None:
+        """Put the log into the file if it is time to, also where nothing is written any more."""
+        if self._leading.acquire(blocking=False):
+            try:
+                if self._connections is not None:
+                    self._checkpoints.tend(self._connections.driver)
+            finally:
+                self._leading.release()
 
     def on_commit(self, bell: Callable[[], None]) -> None:
         """Ring `bell` after every commit of this process that is not quiet."""
@@ -258,6 +269,7 @@ class Database:
                 ticket.value = ticket.work(writer)
             driver = connection
             sqlite.commit(driver, deadline)
+            self._checkpoints.after_commit(driver)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
             self._roll_back()
             is_unclear = driver is not None and sqlite.is_unclear(error)

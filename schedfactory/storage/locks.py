@@ -71,7 +71,7 @@ class LockFile:
             OSError: another process holds it.
         """
         with self._guard:
-            if not _try_lock(self._descriptor, node):
+            if node in self._held or not _try_lock(self._descriptor, node):
                 raise OSError(f"the lock of node {node} is held by another process")
             self._held.add(node)
 

@@ -64,6 +64,7 @@ def make_engine(path: Path, durability: str, lock_timeout_s: float) -> Engine:
         connection.isolation_level = None
         for pragma in (
             f"synchronous={_SYNCHRONOUS[durability]}",
+            "wal_autocheckpoint=0",  # see checkpoint.py
             "mmap_size=0",
             "journal_size_limit=16777216",
             "foreign_keys=ON",
