@@ -1,0 +1,131 @@
+"""Reports reach who listens, in order, and never hold up who tells."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pendulum
+import pytest
+
+from schedfactory import StatusReport
+from schedfactory.model.clock import system_clock
+from schedfactory.running.reporter import Reporter
+
+LONG_S = 20.0
+
+
+@pytest.fixture
+def reporter():
+    made = Reporter()
+    yield made
+    made.close()
+
+
+def tell(reporter, subject="job", of=1, status="start", detail=""):
+    reporter.tell(subject, of, status, system_clock(), detail)
+
+
+def test_an_iterator_gives_what_was_told_since_it_was_made_and_ends_at_the_close(reporter):
+    tell(reporter, of=0)
+    reports = reporter.reports()
+    for number in (1, 2, 3):
+        tell(reporter, of=number)
+    reporter.close()
+    assert [report.id for report in reports] == [1, 2, 3]
+
+
+def test_a_report_says_what_when_and_how(reporter):
+    reports = reporter.reports("job")
+    before = pendulum.now("UTC")
+    tell(reporter, "job", 7, "end", "succeeded")
+    report = next(reports)
+    assert isinstance(report, StatusReport)
+    assert (report.subject, report.id, report.status, report.detail) == ("job", 7, "end", "succeeded")
+    assert isinstance(report.at, pendulum.DateTime)
+    assert before <= report.at <= pendulum.now("UTC")
+
+
+def test_each_listener_gets_its_subjects_only(reporter):
+    jobs, two, everything = reporter.reports("job"), reporter.reports("worker", "node"), reporter.reports()
+    for subject in ("node", "job", "worker"):
+        tell(reporter, subject)
+    reporter.close()
+    assert [report.subject for report in jobs] == ["job"]
+    assert [report.subject for report in two] == ["node", "worker"]
+    assert [report.subject for report in everything] == ["node", "job", "worker"]
+
+
+def test_an_unknown_subject_is_a_value_error(reporter):
+    with pytest.raises(ValueError, match="'jobs' is unknown"):
+        reporter.reports("jobs")
+    with pytest.raises(ValueError, match="'jobs' is unknown"):
+        reporter.listen(print, "job", "jobs")
+
+
+def test_nobody_wants_what_nobody_listens_to(reporter):
+    assert not reporter.wants("job")
+    reporter.reports("worker")
+    assert (reporter.wants("job"), reporter.wants("worker")) == (False, True)
+    reporter.close()
+    assert not reporter.wants("worker")
+
+
+def test_a_callback_is_called_in_order_on_another_thread(reporter):
+    got, done = [], threading.Event()
+
+    def callback(report):
+        got.append((report.id, threading.current_thread().name))
+        if len(got) == 100:
+            done.set()
+
+    reporter.listen(callback)
+    for number in range(100):
+        tell(reporter, of=number)
+    assert done.wait(LONG_S)
+    assert [number for number, _ in got] == list(range(100))
+    assert {name for _, name in got} == {"schedfactory-listener"}
+
+
+def test_a_callback_that_raises_is_logged_and_called_again(reporter, caplog):
+    done = threading.Event()
+
+    def callback(report):
+        if report.id == 1:
+            raise ValueError("mine")
+        done.set()
+
+    with caplog.at_level(logging.ERROR, "schedfactory"):
+        reporter.listen(callback)
+        tell(reporter, of=1)
+        tell(reporter, of=2)
+        assert done.wait(LONG_S)
+    assert "failed on" in caplog.text
+
+
+def test_a_callback_that_blocks_holds_up_nobody(reporter):
+    gate = threading.Event()
+    reporter.listen(lambda report: gate.wait(LONG_S))
+    other = reporter.reports()
+    for number in range(1_000):
+        tell(reporter, of=number)
+    assert next(other).id == 0
+    gate.set()
+
+
+def test_a_listener_that_is_too_far_behind_misses_reports_and_the_log_says_so(reporter, caplog):
+    reports = reporter.reports()
+    with caplog.at_level(logging.WARNING, "schedfactory"):
+        for number in range(10_005):
+            tell(reporter, of=number)
+    assert "behind" in caplog.text
+    reporter.close()
+    got = [report.id for report in reports]
+    assert got == list(range(1, 10_000))  # the end takes the place of the oldest
+
+
+def test_after_the_close_new_listeners_may_come(reporter):
+    reporter.close()
+    reports = reporter.reports()
+    tell(reporter, of=5)
+    assert next(reports).id == 5
