@@ -36,7 +36,7 @@ from schedfactory.storage import tables
 
 __all__ = [
     "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
-    "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry", "RetryAfter",
-    "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
+    "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry",
+    "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
     "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip

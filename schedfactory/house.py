@@ -10,6 +10,7 @@ import weakref
 from datetime import datetime
 from pathlib import Path
 
+from schedfactory.features.retention import Retention
 from schedfactory.model.task import TaskRegistry
 from schedfactory.running.node import Shop
 from schedfactory.running.reporter import Reporter
@@ -63,7 +64,17 @@ class House:
     def shop(self, owner: object) -> Shop:
         """Return what a node works with."""
         given = self.settings
-        return Shop(self.database, self.tasks, self.clock, self.reporter, self.waiting, owner, given.max_result, given.lease_s)
+        return Shop(
+            self.database,
+            self.tasks,
+            self.clock,
+            self.reporter,
+            self.waiting,
+            owner,
+            given.max_result,
+            given.lease_s,
+            features=[Retention(given.keep, self.tasks)],
+        )
 
     def close(self) -> None:
         """End all reports and close the database; a private temporary file is left behind for its removal."""

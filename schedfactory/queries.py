@@ -123,10 +123,10 @@ class Queries:
         for one in statuses:
             if one not in FINAL:
                 raise ValueError(f"status={one!r} is not final. Only {', '.join(FINAL)} jobs can be pruned.")
-        before = self._house.clock() - duration(older_than, "older_than")
+        is_over = changes.ended_before(self._house.clock() - duration(older_than, "older_than"), statuses)
         deleted, after = 0, 0
         while True:
-            some, last = self._house.database.write(lambda conn, after=after: changes.prune(conn, after, before, statuses))  # type: ignore[misc]
+            some, last = self._house.database.write(lambda conn, after=after: changes.prune(conn, after, is_over))  # type: ignore[misc]
             deleted += some
             if last is None:
                 return deleted

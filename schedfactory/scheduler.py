@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from schedfactory import settings
@@ -18,6 +19,7 @@ from schedfactory.model.clock import Clock, DurationLike, duration
 from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
 from schedfactory.model.health import Health
 from schedfactory.model.job import Job
+from schedfactory.model.keep import KeepLike
 from schedfactory.model.options import CallOptions, check_queue
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.task import Call, OnCrash, RemoteTask, Task, TaskRegistry
@@ -50,6 +52,8 @@ class Scheduler(Queries):
         lease: how long a node on another host may be silent, while it has jobs, before those are taken over, a duration; nodes
             on one host are known to be dead at once.
         lock_timeout: how long a call may wait for other processes, a duration.
+        keep: how long finished jobs stay before running nodes delete them, a few at a time: a mapping by final status, in
+            which None means for ever, or one duration for all; None keeps everything.
         max_payload: bytes of a job's encoded arguments.
         max_result: bytes of its encoded result.
         clock: gives the time as an aware datetime; None is the host's clock.
@@ -75,6 +79,7 @@ class Scheduler(Queries):
         migrate: bool = True,
         lease: DurationLike = "15s",
         lock_timeout: DurationLike = "30s",
+        keep: KeepLike | None = MappingProxyType({"succeeded": "30d", "cancelled": "30d", "failed": "90d"}),
         max_payload: int = 1_048_576,
         max_result: int = 4_194_304,
         clock: Clock | None = None,
@@ -85,6 +90,7 @@ class Scheduler(Queries):
             migrate=migrate,
             lease=lease,
             lock_timeout=lock_timeout,
+            keep=keep,
             max_payload=max_payload,
             max_result=max_result,
             clock=clock,
@@ -160,6 +166,7 @@ class Scheduler(Queries):
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_crash: OnCrash = "requeue",
+        keep: KeepLike | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:

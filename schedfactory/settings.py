@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from schedfactory.model.clock import Clock, DurationLike, duration, standard, system_clock
+from schedfactory.model.keep import KEPT, Keep, KeepLike, check_keep
 from schedfactory.storage import sqlite
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Settings:
     migrate: bool
     lease_s: float
     lock_timeout_s: float
+    keep: Keep
     max_payload: int
     max_result: int
     clock: Clock
@@ -39,6 +41,7 @@ class Given(TypedDict, total=False):
     migrate: bool
     lease: DurationLike
     lock_timeout: DurationLike
+    keep: KeepLike | None
     max_payload: int
     max_result: int
     clock: Clock | None
@@ -51,6 +54,7 @@ def check(
     migrate: bool = True,
     lease: DurationLike = "15s",
     lock_timeout: DurationLike = "30s",
+    keep: KeepLike | None = KEPT,
     max_payload: int = 1_048_576,
     max_result: int = 4_194_304,
     clock: Clock | None = None,
@@ -69,7 +73,17 @@ def check(
     lease_s = duration(lease, "lease").total_seconds()
     if lease_s < 1:
         raise ValueError(f"lease={lease!r} is below 1 s, in which a busy machine may well be silent. Pass 1 s or more.")
-    return Settings(path_of(database), durability, migrate, lease_s, lock_timeout_s, max_payload, max_result, checked(clock))
+    return Settings(
+        path_of(database),
+        durability,
+        migrate,
+        lease_s,
+        lock_timeout_s,
+        check_keep(keep),
+        max_payload,
+        max_result,
+        checked(clock),
+    )
 
 
 def path_of(database: str | os.PathLike[str] | Engine | None) -> Path | None:

@@ -16,6 +16,7 @@ import msgspec
 from schedfactory.model.arguments import Arguments, dumps_unchecked
 from schedfactory.model.errors import NotConfigured, UnknownTask
 from schedfactory.model.job import Job
+from schedfactory.model.keep import Keep, KeepLike, check_keep
 from schedfactory.model.options import CallOptions, Options
 from schedfactory.model.retry import ONCE, Retry, retry_of
 
@@ -60,6 +61,7 @@ class Task(Generic[P, R]):
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_crash: OnCrash = "requeue",
+        keep: KeepLike | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         check_function(function, name)
@@ -75,6 +77,7 @@ class Task(Generic[P, R]):
         if on_crash not in ("requeue", "fail"):
             raise ValueError(f'on_crash={on_crash!r} is unknown. Pass "requeue" or "fail".')
         self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts, on_crash=on_crash)
+        self.keep = None if keep is None else check_keep(keep)
         self._options = self.defaults
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
         functools.update_wrapper(self, function)
@@ -209,6 +212,7 @@ class TaskRegistry:
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_crash: OnCrash = "requeue",
+        keep: KeepLike | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
@@ -219,6 +223,8 @@ class TaskRegistry:
             aliases: older names whose rows this task runs too.
             on_crash: when a process dies under the job, "requeue" runs it again, and ends it `failed`/`crashed` the third
                 time; "fail" does so at once: after a start whose end was not recorded it never starts again by itself.
+            keep: how long finished jobs of this task stay, in the place of the scheduler's `keep`: a duration, or a mapping
+                by final status in which None means for ever.
             options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`; `retry` may hold callables
                 and exception classes here.
 
@@ -279,6 +285,10 @@ class TaskRegistry:
     def find(self, name: str) -> Task[..., Any] | None:
         """Return the task of that name or alias, or None."""
         return self._tasks.get(name)
+
+    def kept(self) -> dict[str, Keep]:
+        """Return how long the jobs of tasks that say so are kept, by name and alias."""
+        return {name: task.keep for name, task in self._tasks.items() if task.keep is not None}
 
     def names(self) -> tuple[str, ...]:
         """Return all names and aliases, sorted."""

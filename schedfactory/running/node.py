@@ -17,6 +17,7 @@ from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import Dispatcher
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.rescuer import Rescuer
+from schedfactory.running.ticker import Ticker
 from schedfactory.running.waiting import Waiting
 from schedfactory.running.wake import Wake
 from schedfactory.running.worker import Worker
@@ -24,6 +25,7 @@ from schedfactory.storage import nodes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
+from schedfactory.storage.seams import Feature
 
 _log = logging.getLogger("schedfactory")
 _DEATHS, _DEATHS_S = 5, 60  # that many in that time, and the dispatcher is given up
@@ -43,6 +45,7 @@ class Shop:
     owner: object
     max_result: int
     lease_s: float
+    features: Sequence[Feature]
 
 
 class Node:
@@ -90,6 +93,7 @@ class Node:
             workers,
         )
         self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s)
+        self._ticker = Ticker(shop.database, shop.features)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
         shop.reporter.tell("node", self.id, "start", shop.clock())
@@ -205,7 +209,8 @@ class Node:
                 if dispatcher.is_draining and not self.busy:
                     break
                 self._shop.database.tend()
-                has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s), dispatcher.seen)
+                tick_s = self._ticker.round(self._shop.clock())
+                has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s, tick_s), dispatcher.seen)
                 if isinstance(dispatcher.trouble, StorageError) and dispatcher.trouble.is_final:
                     self._give_up(str(dispatcher.trouble))
                     break

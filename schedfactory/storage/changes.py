@@ -90,35 +90,40 @@ def change(
     return conn.execute(update(jobs).where(jobs.c.id == job_id, ~_ENDED).values(values)).rowcount == 1
 
 
-def prune(
-    conn: Connection, after_id: int, before: datetime, statuses: Sequence[str], most: int = PRUNED_AT_ONCE
-) -> tuple[int, int | None]:
-    """Delete finished jobs from `after_id` on that ended earlier than `before`, with their attempts.
+def ended_before(moment: datetime, statuses: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition of jobs that ended with one of these final statuses earlier than `moment`."""
+    return and_(or_(*(jobs.c.status == const(status) for status in statuses)), jobs.c.finished_at < stamp(moment))
 
-    At most `most` at once, so that claiming goes on in between. The newest row always stays: SQLite gives its number plus
-    one to the next job, and a number is never used twice.
+
+def prune(
+    conn: Connection, after_id: int, condition: ColumnElement[bool], *, within: int | None = None
+) -> tuple[int, int | None]:
+    """Delete finished jobs that match, with their attempts, from `after_id` on.
+
+    Not many at once, so that claiming goes on in between. The newest row always stays: SQLite gives its number plus one to
+    the next job, and a number is never used twice.
+
+    Args:
+        within: look at so many ids only.
 
     Returns:
         How many were deleted, and the id to go on after; None at the end.
     """
-    newest = select(func.max(jobs.c.id)).scalar_subquery()
+    newest = conn.execute(select(func.max(jobs.c.id))).scalar() or 0
+    end = newest if within is None else min(newest, after_id + within + 1)
     rows = conn.execute(
         select(jobs.c.id, jobs.c.queue, jobs.c.status)
-        .where(
-            jobs.c.id > after_id,
-            jobs.c.id < newest,
-            or_(*(jobs.c.status == const(status) for status in statuses)),
-            jobs.c.finished_at < stamp(before),
-            jobs.c.leftover == const(0),
-        )
+        .where(jobs.c.id > after_id, jobs.c.id < end, _ENDED, condition, jobs.c.leftover == const(0))
         .order_by(jobs.c.id)
-        .limit(most)
+        .limit(PRUNED_AT_ONCE)
     ).all()
     ids = [row[0] for row in rows]
-    conn.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
-    conn.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-    totals.add_each(conn, (tuple(row[1:]) for row in rows), -1)
-    return len(ids), ids[-1] if len(ids) == most else None
+    if ids:
+        conn.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
+        conn.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+        totals.add_each(conn, (tuple(row[1:]) for row in rows), -1)
+    reached = ids[-1] if len(ids) == PRUNED_AT_ONCE else end - 1
+    return len(ids), reached if reached < newest - 1 else None
 
 
 def _keep_successes(conn: Connection, some: ColumnElement[bool]) -> None:

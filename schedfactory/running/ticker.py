@@ -1,0 +1,41 @@
+"""Calls features when they want to be called."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from schedfactory.model.errors import StorageError
+from schedfactory.storage.database import Database
+from schedfactory.storage.seams import Feature
+
+_log = logging.getLogger("schedfactory")
+_LONGEST_S = 5.0  # also after any jump of the clock
+
+
+class Ticker:
+    """The ticks of one node's features, each in a transaction of its own, between the dispatcher's rounds."""
+
+    def __init__(self, database: Database, features: Sequence[Feature]) -> None:
+        self._database = database
+        self._due: dict[Feature, datetime | None] = dict.fromkeys(features)
+
+    def round(self, now: datetime) -> float:
+        """Call who is due, and return in how many seconds somebody will be."""
+        pause = _LONGEST_S
+        for feature, due in list(self._due.items()):
+            if due is not None and due > now:
+                pause = min(pause, (due - now).total_seconds())
+                continue
+            try:
+                again = self._database.write(lambda conn, feature=feature: feature.tick(conn, now), quiet=True)  # type: ignore[misc]
+            except StorageError as error:
+                _log.warning("%s cannot work: %s", type(feature).__name__, error)
+                continue
+            if again is None:
+                del self._due[feature]
+            else:
+                self._due[feature] = again
+                pause = min(pause, max((again - now).total_seconds(), 0.0))
+        return pause
