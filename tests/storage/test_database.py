@@ -1,0 +1,396 @@
+"""The file itself: who reads, who writes, what is done when it cannot be done."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, tables
+from schedfactory.storage.database import Database
+
+
+def number_of_jobs(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM schedfactory_jobs").fetchone()[0])
+
+
+def insert(task: str | None) -> Any:
+    return lambda conn: conn.execute(tables.jobs.insert().values(task=task))
+
+
+# Writing together
+
+
+def test_what_many_threads_write_at_once_is_all_stored(still: Scheduler, path: Path) -> None:
+    work = still.remote("work")
+    ids: list[int] = []
+
+    def write(thread: int) -> None:
+        ids.extend([work.enqueue(thread=thread, n=n).id for n in range(20)])
+
+    threads = [threading.Thread(target=write, args=(thread,)) for thread in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(ids) == list(range(1, 241))
+    for job in still.jobs(args={"thread": 3}):
+        assert job.id in ids
+    assert number_of_jobs(path) == 240
+
+
+@contextmanager
+def held(database: Database) -> Iterator[None]:
+    """Keep a write under way, so that what other threads bring waits and is carried out together."""
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold(conn: Any) -> None:
+        is_held.set()
+        assert may_go.wait(60)
+
+    holder = threading.Thread(target=database.write, args=(hold,))
+    holder.start()
+    assert is_held.wait(60)
+    try:
+        yield
+    finally:
+        may_go.set()
+        holder.join(60)
+
+
+def brought_together(database: Database, works: list[Any]) -> list[Any]:
+    """Write all these in one batch; return what each thread got, a value or an exception."""
+    got: list[Any] = [None] * len(works)
+    pause = threading.Event()
+
+    def bring(number: int) -> None:
+        try:
+            got[number] = database.write(works[number])
+        except Exception as error:
+            got[number] = error
+
+    with held(database):
+        threads = [threading.Thread(target=bring, args=(number,)) for number in range(len(works))]
+        for thread in threads:
+            thread.start()
+        while len(database._waiting) < len(works):
+            pause.wait(0.001)
+    for thread in threads:
+        thread.join(60)
+    return got
+
+
+def test_threads_that_wait_share_one_commit(database: Database, path: Path) -> None:
+    database.open()
+    before = database._commits
+    brought_together(database, [insert("work")] * 8)
+    assert number_of_jobs(path) == 8
+    assert database._commits == before + 2  # the holder's, and one for all others
+
+
+def test_one_bad_work_fails_alone(database: Database, path: Path) -> None:
+    def wrong(conn: Any) -> None:
+        conn.execute(tables.jobs.insert().values(task="half done"))
+        raise KeyError("a mistake")
+
+    got = brought_together(database, [insert("good"), wrong, insert("good"), insert(None), lambda conn: 5])
+    assert [isinstance(one, Exception) for one in got] == [False, True, False, True, False]
+    assert (type(got[1]), type(got[3]), got[4]) == (KeyError, IntegrityError, 5)
+    assert number_of_jobs(path) == 2
+
+
+def test_bells_ring_after_the_commit_unless_the_write_is_quiet(database: Database, path: Path) -> None:
+    heard: list[int] = []
+
+    def bell() -> None:
+        heard.append(number_of_jobs(path))
+
+    database.on_commit(bell)
+    database.write(insert("work"))
+    database.write(insert("work"), quiet=True)
+    with pytest.raises(IntegrityError):
+        database.write(insert(None))
+    database.off_commit(bell)
+    database.off_commit(bell)
+    database.write(insert("work"))
+    assert heard == [1]
+
+
+# Settings
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
+def test_each_connection_has_its_settings(path: Path, durability: str, synchronous: int) -> None:
+    database = Database(path, durability, 10, True)
+    expected = {
+        "journal_mode": "wal", "synchronous": synchronous, "mmap_size": 0, "journal_size_limit": 16_777_216, "foreign_keys": 1,
+        "cell_size_check": 1, "trusted_schema": 0, "fullfsync": 1,
+    }  # fmt: skip
+
+    def settings(conn: Any) -> dict[str, Any]:
+        return {name: conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in (*expected, "query_only")}
+
+    assert database.write(settings) == expected | {"query_only": 0}
+    with database.read() as one, database.read() as two:
+        assert settings(one) == settings(two) == expected | {"query_only": 1}
+    database.close()
+
+
+def test_a_reader_cannot_write_and_sees_one_state(still: Scheduler) -> None:
+    still.remote("x").enqueue()
+    count = text("SELECT count(*) FROM schedfactory_jobs")
+    with still.reading() as connection:
+        assert connection.execute(count).scalar_one() == 1
+        still.remote("x").enqueue()
+        assert connection.execute(count).scalar_one() == 1
+    with pytest.raises(StorageError, match="may not be written"), still.reading() as connection:
+        connection.execute(text("DELETE FROM schedfactory_jobs"))
+    with pytest.raises(ZeroDivisionError), still.reading():
+        1 / 0  # noqa: B018
+    assert still.counts()["queued"] == 2
+
+
+# Files
+
+
+def test_a_new_file_is_its_owners_only(still: Scheduler, path: Path) -> None:
+    still.task(name="work")(print)
+    still.run_due()
+    still.remote("x").enqueue()
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob("jobs.db*")}
+    assert set(modes.values()) == {0o600}
+    assert {"jobs.db", "jobs.db-wal", "jobs.db-nodes"} <= set(modes)
+
+
+def test_an_existing_file_keeps_its_mode(still: Scheduler, path: Path) -> None:
+    path.touch()
+    path.chmod(0o640)
+    still.remote("x").enqueue()
+    still.run_due()
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob("jobs.db*")} == {0o640}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello",
+        b"Dear diary,\n" * 500,
+        b"\x89PNG\r\n\x1a\n" + bytes(4096),
+        b"SQLite format 2\x00" + bytes(4080),
+        b"\x00" * 4096,
+    ],
+    ids=["short", "text", "image", "almost", "zeros"],
+)
+def test_a_file_that_is_no_database_is_left_untouched(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "diary.txt"
+    path.write_bytes(content)
+    before = path.stat()
+    scheduler = Scheduler(path)
+    for use in (scheduler.counts, scheduler.remote("x").enqueue, scheduler.run_due, scheduler.start):
+        with pytest.raises(NotADatabase, match=r"diary\.txt.*no SQLite database") as caught:
+            use()
+        assert caught.value.path == str(path)
+    scheduler.close()
+    assert path.read_bytes() == content
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    scheduler = Scheduler(tmp_path)
+    with pytest.raises(StorageError) as caught:
+        scheduler.counts()
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["missing/jobs.db", "file/jobs.db", "x" * 300 + ".db"])
+def test_a_path_that_cannot_be_made_is_a_storage_error_that_names_it(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / where
+    scheduler = Scheduler(path)
+    for use in (scheduler.counts, scheduler.remote("x").enqueue, scheduler.start):
+        with pytest.raises(StorageError, match="cannot be made") as caught:
+            use()
+        assert (caught.value.path, str(path) in str(caught.value)) == (str(path), True)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@contextmanager
+def as_an_ordinary_user(*owned: Path) -> Iterator[None]:
+    """Be somebody whom permissions bind, where the tests are run by root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = 65_534
+    for file in owned:
+        os.chown(file, nobody, nobody)
+    for folder in owned[0].parents:  # pytest's own folders are root's alone
+        if folder.name.startswith("pytest-"):
+            folder.chmod(0o711)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_written_is_a_storage_error_that_names_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    scheduler = Scheduler(folder / "jobs.db")
+    with as_an_ordinary_user(folder), pytest.raises(StorageError, match=r"locked/jobs\.db.*Permission denied.*may be written"):
+        scheduler.counts()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_may_not_be_written_is_a_storage_error_and_unchanged(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    path = folder / "jobs.db"
+    scheduler = Scheduler(path)
+    scheduler.remote("x").enqueue()
+    scheduler.close()
+    content = path.read_bytes()
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    with as_an_ordinary_user(folder, path):
+        for use in (scheduler.remote("x").enqueue, scheduler.start, scheduler.run_due):
+            with pytest.raises(StorageError, match=r"locked/jobs\.db") as caught:
+                use()
+            assert type(caught.value) is StorageError
+    scheduler.close()
+    assert path.read_bytes() == content
+
+
+# Others who hold it
+
+HOLDER = """
+import sqlite3
+import sys
+
+connection = sqlite3.connect("jobs.db", isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+"""
+
+
+def lock_held_by(program: Any) -> Any:
+    process = program(HOLDER, name="holder.py")
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_busy_means_not_stored_now_or_later(program: Any, path: Path, is_fresh: bool) -> None:
+    scheduler = Scheduler(path, lock_timeout="200ms")
+    if not is_fresh:
+        scheduler.counts()
+    holder = lock_held_by(program)
+    with pytest.raises(DatabaseBusy, match=r"jobs\.db: others held it for 0\.2 s") as caught:
+        scheduler.remote("x").enqueue()
+    assert caught.value.path == str(path)
+    holder.communicate("\n", timeout=60)
+    assert sum(scheduler.counts().values()) == 0
+    assert scheduler.remote("x").enqueue().id == 1
+    scheduler.close()
+
+
+def test_threads_that_wait_together_are_all_told_that_it_is_busy(program: Any, path: Path) -> None:
+    database = Database(path, "full", 0.2, True)
+    database.open()
+    holder = lock_held_by(program)
+    errors: list[BaseException] = []
+
+    def bring() -> None:
+        try:
+            database.write(insert("work"))
+        except DatabaseBusy as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=bring) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    holder.communicate("\n", timeout=60)
+    assert len(errors) == 4
+    assert number_of_jobs(path) == 0
+    database.close()
+
+
+def test_a_call_waits_for_others_as_long_as_it_may(program: Any, path: Path) -> None:
+    scheduler = Scheduler(path, lock_timeout="60s")
+    scheduler.counts()
+    holder = lock_held_by(program)
+    jobs: list[Any] = []
+    waiter = threading.Thread(target=lambda: jobs.append(scheduler.remote("x").enqueue()))
+    waiter.start()
+    assert scheduler.counts()["queued"] == 0  # readers do not wait
+    waiter.join(0.05)
+    assert waiter.is_alive()
+    holder.communicate("\n", timeout=60)
+    waiter.join(60)
+    assert [job.id for job in jobs] == [1]
+    scheduler.close()
+
+
+# Lives
+
+
+FORK = """
+import os
+from schedfactory import Scheduler
+
+scheduler = Scheduler("jobs.db")
+scheduler.remote("x").enqueue(who="parent")
+with scheduler.reading():
+    child = os.fork()
+    if not child:
+        assert not scheduler.is_running
+        scheduler.remote("x").enqueue(who="child")
+        assert scheduler.counts()["queued"] >= 2
+        scheduler.close()
+        os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+scheduler.remote("x").enqueue(who="parent")
+print(sorted(job.args["who"] for job in scheduler.jobs()))
+scheduler.close()
+"""
+
+
+def test_after_a_fork_the_child_opens_the_file_anew(program: Any) -> None:
+    out, err = program(FORK).communicate(timeout=60)
+    assert (out, err) == ("['child', 'parent', 'parent']\n", "")
+
+
+def test_closing_twice_is_fine_and_the_next_use_opens_again(path: Path) -> None:
+    scheduler = Scheduler(path)
+    scheduler.close()
+    assert not path.exists()
+    scheduler.remote("x").enqueue()
+    scheduler.close()
+    scheduler.close()
+    assert [file.name for file in path.parent.glob("jobs.db*") if not file.name.endswith("-nodes")] == ["jobs.db"]
+    assert scheduler.counts()["queued"] == 1
+    scheduler.close()
+
+
+def test_making_a_scheduler_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for database in (None, "jobs.db", f"sqlite:///{tmp_path}/jobs.db", ":memory:"):
+        Scheduler(database)
+    assert list(tmp_path.iterdir()) == []
