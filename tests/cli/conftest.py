@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,17 @@ def begin(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def sql(folder: Path) -> Callable[..., list[tuple[Any, ...]]]:
+    """Run SQL on a file of the folder, as any client could; return the rows."""
+
+    def run(file: Path | str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(folder / file)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    return run
 
 
 @pytest.fixture

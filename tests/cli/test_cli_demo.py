@@ -7,14 +7,15 @@ import pty
 import re
 import shlex
 import signal
-import sqlite3
 import subprocess
 import sys
 
 import pytest
 
+STATUSES = "SELECT status, count(*) FROM schedfactory_history GROUP BY status"
 
-def test_the_demo_runs_twenty_jobs_and_tells_of_them_by_sql(cli, folder):
+
+def test_the_demo_runs_twenty_jobs_and_tells_of_them_by_sql(cli, folder, sql):
     said = cli("demo", SCHEDFACTORY_DATABASE="production.db", SCHEDFACTORY_APP="app:scheduler").stdout
     assert [file.name for file in folder.glob("*.db")] == ["schedfactory-demo.db"]
     assert len(re.findall(r"^job \d+ started \(demo\.\w+, priority -?\d+", said, re.MULTILINE)) == 20
@@ -24,14 +25,13 @@ def test_the_demo_runs_twenty_jobs_and_tells_of_them_by_sql(cli, folder):
     assert order[:10] == sorted((50, 50, 50, 50, 10, 10, 10, 10, 0, 0), reverse=True)
     assert "FROM schedfactory_history" in said
     assert len(re.findall(r"^\d+ +demo\.\w+ +-?\d+ +succeeded +1 ", said, re.MULTILINE)) == 20
-    with sqlite3.connect(folder / "schedfactory-demo.db") as connection:
-        query = "SELECT count(*), count(DISTINCT priority), sum(run_at > created_at) FROM schedfactory_history"
-        assert connection.execute(query).fetchone() == (20, 5, 4)
-        further = shlex.split(said.splitlines()[-1])[-1]
-        assert sum(row[1] for row in connection.execute(further)) == 20
+    query = "SELECT count(*), count(DISTINCT priority), sum(run_at > created_at) FROM schedfactory_history"
+    assert sql("schedfactory-demo.db", query) == [(20, 5, 4)]
+    further = shlex.split(said.splitlines()[-1])[1:]
+    assert sum(row[1] for row in sql(*further)) == 20
 
 
-def test_a_killed_demo_is_finished_by_the_next_one(begin, cli, folder):
+def test_a_killed_demo_is_finished_by_the_next_one(begin, cli, sql):
     process = begin("demo", "--database", "my jobs.db")
     assert any("started" in line for line in process.stdout)
     process.kill()
@@ -39,22 +39,18 @@ def test_a_killed_demo_is_finished_by_the_next_one(begin, cli, folder):
     said = cli("demo", "--database", "my jobs.db").stdout
     assert "jobs of an earlier run had not ended" in said
     assert "sqlite3 'my jobs.db'" in said
-    with sqlite3.connect(folder / "my jobs.db") as connection:
-        assert dict(connection.execute("SELECT status, count(*) FROM schedfactory_history GROUP BY status")) == {
-            "succeeded": 40
-        }
-        assert connection.execute("SELECT count(*) FROM schedfactory_history WHERE attempt = 2").fetchone()[0] > 0
+    assert sql("my jobs.db", STATUSES) == [("succeeded", 40)]
+    assert sql("my jobs.db", "SELECT 1 FROM schedfactory_history WHERE attempt = 2")
 
 
-def test_ctrl_c_lets_running_jobs_end_and_keeps_the_others(begin, folder):
+def test_ctrl_c_lets_running_jobs_end_and_keeps_the_others(begin, sql):
     process = begin("demo")
     assert any("started" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert "Start the demo again to go on." in said
-    with sqlite3.connect(folder / "schedfactory-demo.db") as connection:
-        found = dict(connection.execute("SELECT status, count(*) FROM schedfactory_history GROUP BY status"))
+    found = dict(sql("schedfactory-demo.db", STATUSES))
     assert found["succeeded"] >= 10
     assert not found.keys() - {"succeeded", "queued", "scheduled"}
 

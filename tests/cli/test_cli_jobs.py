@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -90,10 +89,9 @@ def test_an_unknown_status_is_bad_usage(cli, filled):
     assert "'done' is not one of" in cli("--database", filled, "jobs", "--status", "done", code=2).stderr
 
 
-def test_the_table_in_a_pipe_is_cut_nowhere(cli, filled):
+def test_the_table_in_a_pipe_is_cut_nowhere(cli, filled, sql):
     long = "reports." + "quarterly." * 20
-    with sqlite3.connect(filled) as connection:
-        connection.execute("INSERT INTO schedfactory_jobs (task) VALUES (?)", (long,))
+    sql(filled, "INSERT INTO schedfactory_jobs (task) VALUES (?)", long)
     lines = cli("--database", filled, "jobs").stdout.splitlines()
     assert lines[0].split()[:3] == ["id", "status", "task"]
     assert lines[1].split()[2] == long
@@ -122,16 +120,14 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(folder):
     assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")
 
 
-def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, listed):
-    with sqlite3.connect(filled) as connection:
-        connection.execute("INSERT INTO schedfactory_jobs (task, args) VALUES ('t', 'x=1')")
+def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, sql, listed):
+    sql(filled, "INSERT INTO schedfactory_jobs (task, args) VALUES ('t', 'x=1')")
     assert listed()[0]["args"] is None
     assert " t " in cli("--database", filled, "jobs").stdout
 
 
-def test_text_of_a_job_gives_no_orders_to_the_terminal(cli, filled):
-    with sqlite3.connect(filled) as connection:
-        connection.execute("INSERT INTO schedfactory_jobs (task, queue) VALUES (?, '[red]q[/red]')", ("t\x1b[2J\nu",))
+def test_text_of_a_job_gives_no_orders_to_the_terminal(cli, filled, sql):
+    sql(filled, "INSERT INTO schedfactory_jobs (task, queue) VALUES (?, '[red]q[/red]')", "t\x1b[2J\nu")
     for arguments in (("jobs",), ("show", 5)):
         said = cli("--database", filled, *arguments).stdout
         assert "\x1b" not in said
@@ -183,9 +179,8 @@ def test_wait_with_a_timeout_that_is_no_duration_is_bad_usage(cli, filled):
     assert "'soon' is not understood" in cli("--database", filled, "wait", 1, "--timeout", "soon", code=2).stderr
 
 
-def test_a_newer_schema_is_an_error_in_one_line(cli, filled):
-    with sqlite3.connect(filled) as connection:
-        connection.execute("UPDATE schedfactory_version SET version_num = '9999'")
+def test_a_newer_schema_is_an_error_in_one_line(cli, filled, sql):
+    sql(filled, "UPDATE schedfactory_version SET version_num = '9999'")
     said = cli("--database", filled, "jobs", code=1).stderr
     assert said.startswith("Error: ")
     assert "Install a newer schedfactory" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -95,9 +96,9 @@ def test_a_task_that_the_app_does_not_know_is_stored_with_a_note(cli):
         (("--queue", "*"), "is no name"),
     ],
 )
-def test_bad_arguments_and_options_are_bad_usage_and_store_nothing(cli, folder, arguments, said):
+def test_bad_arguments_and_options_are_bad_usage_and_store_nothing(cli, folder, sql, arguments, said):
     assert said in cli(*FILE, "enqueue", "t", *arguments, code=2).stderr
-    assert not Scheduler(folder / "jobs.db").jobs()
+    assert not (folder / "jobs.db").exists() or not sql("jobs.db", "SELECT 1 FROM schedfactory_jobs")
 
 
 def test_too_large_arguments_are_an_error_in_one_line(cli):
@@ -162,20 +163,18 @@ def test_prune_of_unfinished_jobs_is_bad_usage(cli, filled):
     assert "is not one of" in cli(*FILE, "prune", "--status", "queued", code=2).stderr
 
 
-def test_migrate_makes_the_tables_and_may_be_repeated(cli, folder):
+def test_migrate_makes_the_tables_and_may_be_repeated(cli, sql):
     for _ in range(2):
         assert cli(*FILE, "migrate").stdout == "The tables are up to date.\n"
-    assert Scheduler(folder / "jobs.db", migrate=False).counts()["queued"] == 0
+    assert sql("jobs.db", "SELECT count(*) FROM schedfactory_history") == [(0,)]
 
 
-def test_the_sql_of_migrate_runs_as_it_stands(cli, folder):
+def test_the_sql_of_migrate_runs_as_it_stands(cli, folder, sql):
     script = cli("migrate", "--sql").stdout
     assert not list(folder.glob("*.db"))
-    connection = sqlite3.connect(folder / "by_hand.db")
-    connection.executescript(script)
-    connection.execute("INSERT INTO schedfactory_jobs (task) VALUES ('t')")
-    connection.commit()
-    connection.close()
+    with closing(sqlite3.connect(folder / "by_hand.db")) as connection:
+        connection.executescript(script)
+    sql("by_hand.db", "INSERT INTO schedfactory_jobs (task) VALUES ('t')")
     scheduler = Scheduler(folder / "by_hand.db", migrate=False)
     assert [job.task for job in scheduler.jobs()] == ["t"]
     scheduler.close()
