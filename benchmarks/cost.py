@@ -39,7 +39,7 @@ def _be_idle(path: Path, seconds: float) -> None:
     scheduler = Scheduler(path)
     job = scheduler.task(_nothing).enqueue()
     with scheduler.running(workers=4):
-        job.wait()
+        job.wait("1m")
         time.sleep(1)  # for the last round of the dispatcher
         files, written, cpu, began = _files(path), _written(), time.process_time(), time.monotonic()
         time.sleep(seconds)

@@ -18,8 +18,8 @@ def _drain(bench: Bench, durability: str, at_least: float) -> list[Figure]:
     jobs = scheduler.enqueue_many([task.call(number) for number in range(bench.many(30_000))])
     began = time.perf_counter()
     with scheduler.running(workers=4):
-        jobs[-1].wait()
-        scheduler.wait_idle()
+        jobs[-1].wait("10m")
+        scheduler.wait_idle("10m")
         took = time.perf_counter() - began
     assert scheduler.counts()["succeeded"] == len(jobs)
     scheduler.close()
