@@ -1,6 +1,6 @@
 """The command line: `schedfactory` and `python -m schedfactory`. It speaks to the public interface only.
 
-Exit codes: 0 done, 1 failed, 2 bad usage, 128 + n after signal n.
+Exit codes: 0 done, 1 failed, 2 bad usage, 70 from `run` when its dispatcher cannot be kept alive, 128 + n after signal n.
 """
 
 from __future__ import annotations
