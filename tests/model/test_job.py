@@ -75,11 +75,11 @@ def test_the_run_time_of_a_running_job_ends_where_its_snapshot_was_read(still: S
     assert job.refresh().run_time == pendulum.duration(seconds=5)
 
 
-@pytest.mark.parametrize("name", [*COLUMNS, "is_new", "is_finished", "anything"])
-def test_a_snapshot_cannot_be_changed(add: Any, name: str) -> None:
+def test_a_snapshot_cannot_be_changed(add: Any) -> None:
     job = add.enqueue(2, 3)
-    with pytest.raises(AttributeError):
-        setattr(job, name, 1)
+    for name in (*COLUMNS, "is_new", "is_finished", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(job, name, 1)
 
 
 def test_snapshots_are_equal_when_their_columns_are(add: Any) -> None:
