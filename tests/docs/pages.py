@@ -34,7 +34,7 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 BUILTINS = ("cd", "export", "kill", "wait")
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
-_FILE = re.compile(r"# ([\w/]+\.(?:py|ini|toml))\n")
+_FILE = re.compile(r"# (\w+\.(?:py|ini|toml))\n")
 _MARK = "\x1e"
 _VARIES = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?"), "<moment>"),
@@ -70,27 +70,32 @@ def carry_out(page: Path, folder: Path) -> set[str]:
     plain = [block for block in found if block.kind == "python" and not _FILE.match(block.text)]
     names = {match[1] for block in found if (match := _FILE.match(block.text))}
     missing: set[str] = set()
-    with program(folder / ("session.py" if "app.py" in names else "app.py"), plain) as session, shell(folder) as console:
+    with start(folder / ("example.py" if "app.py" in names else "app.py"), plain) as code, shell(folder) as console:
         for block, following in zip(found, [*found[1:], None]):
             where = f"{page.name}:{block.line}"
             expected = following.text if following is not None and following.kind == "text" else ""
             if file := _FILE.match(block.text):
-                path = folder / file[1]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text, "utf-8")
+                (folder / file[1]).write_text(block.text, "utf-8")
             elif block.kind == "python":
-                compare(where, expected, session.block())
+                compare(where, expected, code.block())
             elif block.kind == "sql":
                 with closing(sqlite3.connect(folder / "jobs.db")) as database:
                     database.executescript(block.text)
             elif block.kind == "console":
-                for command, output in commands(block.text):
-                    name = command.split()[0]
-                    if shutil.which(name, path=PATH) is None and name not in BUILTINS:
-                        missing.add(name)
-                    else:
-                        compare(f"{where}: {command}", output, console.run(command, output))
-        session.end()
+                missing |= follow(block.text, console, where)
+        code.end()
+    return missing
+
+
+def follow(transcript: str, console: Shell, where: str) -> set[str]:
+    """Give the commands of a transcript to a shell, and return those that this machine does not have."""
+    missing = set()
+    for command, output in commands(transcript):
+        name = command.split()[0]
+        if shutil.which(name, path=PATH) is None and name not in BUILTINS:
+            missing.add(name)
+        else:
+            compare(f"{where}: {command}", output, console.run(command, output))
     return missing
 
 
@@ -119,7 +124,7 @@ def commands(transcript: str) -> list[tuple[str, str]]:
     return found
 
 
-class Session:
+class Program:
     """A program that runs block by block."""
 
     def __init__(self, process: subprocess.Popen[str] | None) -> None:
@@ -147,14 +152,14 @@ class Session:
 
 
 @contextmanager
-def program(file: Path, plain: list[Block]) -> Iterator[Session]:
+def start(file: Path, plain: list[Block]) -> Iterator[Program]:
     """Start the program that these blocks are."""
     if not plain:
-        yield Session(None)
+        yield Program(None)
         return
     file.write_text("".join(f"input()\n{block.text}\nprint({_MARK!r})\n" for block in plain), "utf-8")
     with process([sys.executable, file], file.parent) as running:
-        yield Session(running)
+        yield Program(running)
 
 
 class Shell:
