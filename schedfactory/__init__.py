@@ -21,6 +21,7 @@ from schedfactory.model.errors import (
     StorageError,
     StorageFull,
     UnknownTask,
+    UnsafeFilesystem,
     WaitTimeout,
 )
 from schedfactory.model.health import Health
@@ -38,5 +39,6 @@ __all__ = [
     "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
     "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry",
     "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
-    "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "WaitTimeout", "current_job", "tables",
+    "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",
+    "tables",
 ]  # fmt: skip

@@ -177,6 +177,11 @@ class Scheduler(Queries):
         """
         return self._house.tasks.task(*function, **options)
 
+    @property
+    def tasks(self) -> TaskRegistry:
+        """The tasks that this scheduler knows: `tasks.get(name)` finds one, `tasks.names()` lists them."""
+        return self._house.tasks
+
     def include(self, tasks: TaskRegistry) -> None:
         """Take in the tasks of a registry, also those that it gets later.
 

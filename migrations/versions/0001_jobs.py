@@ -45,8 +45,8 @@ STATEMENTS = (
         PRIMARY KEY (id),
         CONSTRAINT status_is_known CHECK (status = 'waiting' OR status = 'scheduled' OR status = 'queued' OR status = 'running' OR status = 'succeeded' OR status = 'failed' OR status = 'cancelled'),
         CONSTRAINT priority_in_range CHECK (priority BETWEEN -100 AND 100),
-        CONSTRAINT run_at_has_its_form CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' AND strftime('%Y-%m-%d %H:%M:%S', run_at) = substr(run_at, 1, 19)),
-        CONSTRAINT expires_at_has_its_form CHECK (expires_at IS NULL OR (expires_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' AND strftime('%Y-%m-%d %H:%M:%S', expires_at) = substr(expires_at, 1, 19)))
+        CONSTRAINT run_at_has_its_form CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' AND run_at > '0001' AND strftime('%Y-%m-%d %H:%M:%S', substr(run_at, 1, 19), '+0 days') IS substr(run_at, 1, 19)),
+        CONSTRAINT expires_at_has_its_form CHECK (expires_at IS NULL OR (expires_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]' AND expires_at > '0001' AND strftime('%Y-%m-%d %H:%M:%S', substr(expires_at, 1, 19), '+0 days') IS substr(expires_at, 1, 19)))
     ) STRICT
     """,
     """
@@ -115,8 +115,10 @@ STATEMENTS = (
     """
     CREATE VIEW schedfactory_history AS
     SELECT id, task, queue, priority, status, reason, args, run_at, created_at, started_at, finished_at,
-        (strftime('%s', started_at) - strftime('%s', run_at)) * 1000 + (substr(started_at, 21) - substr(run_at, 21)) / 1000.0 AS wait_ms,
-        (strftime('%s', finished_at) - strftime('%s', started_at)) * 1000 + (substr(finished_at, 21) - substr(started_at, 21)) / 1000.0 AS run_ms,
+        round((strftime('%s', substr(started_at, 1, 19)) - strftime('%s', substr(run_at, 1, 19))) * 1000
+            + (substr(started_at, 21) - substr(run_at, 21)) / 1000.0, 3) AS wait_ms,
+        round((strftime('%s', substr(finished_at, 1, 19)) - strftime('%s', substr(started_at, 1, 19))) * 1000
+            + (substr(finished_at, 21) - substr(started_at, 21)) / 1000.0, 3) AS run_ms,
         attempt, result, error
     FROM schedfactory_jobs
     """,

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -56,26 +57,36 @@ class Arguments:
                 if bound.keys() <= self._names and self._required <= bound.keys():
                     return bound
         try:
-            return dict(self.signature.bind(*args, **kwargs).arguments)
+            bound = dict(self.signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
             raise TypeError(f"{self._function.__qualname__}{self.signature}: {error}") from None
+        if self._rest_name in bound:
+            bound[self._rest_name] = list(bound[self._rest_name])
+        return bound
 
     def dumps(self, bound: dict[str, Any]) -> str:
         """Return the JSON object of `bound`, after having decoded it once as a worker will.
 
         Raises:
+            TypeError: an annotation that does not resolve.
             NotSerializable: naming the parameter that JSON cannot hold or would change.
         """
         try:
-            for name in self._unannotated:
+            unannotated = self._unannotated
+        except NameError as error:
+            raise TypeError(
+                f"an annotation of {self._function.__qualname__} does not resolve: {error}. Import it where the task is."
+            ) from error
+        try:
+            for name in unannotated:
                 if name in bound:
                     codec.refuse_unplain(bound[name], name)
             text = codec.encode(bound)
             back = self._decode(text)
             if all(codec.same(value, getattr(back, name)) for name, value in bound.items()):
                 return text
-        except (TypeError, msgspec.MsgspecError, ValueError):
-            pass  # the search below finds the one parameter and says why
+        except Exception as error:
+            raise self._fault(bound) from error
         raise self._fault(bound)
 
     def loads(self, text: str) -> tuple[list[Any], dict[str, Any]]:
@@ -86,29 +97,32 @@ class Arguments:
         """
         try:
             found = self._decode(text)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise TypeError(f"the row's args do not fit {self._function.__qualname__}{self.signature}: {error}") from error
+        except Exception as error:
+            raise TypeError(
+                f"the row's args do not fit {self._function.__qualname__}{self.signature}: {type(error).__name__}: {error}"
+            ) from error
         if self._is_plain:
             return [], {name: value for name in found.__struct_fields__ if (value := getattr(found, name)) is not msgspec.UNSET}
         return self._spread(found)
 
     @cached_property
-    def result_type(self) -> Any:
-        """The return annotation, `Any` without one."""
-        return self._hints.get("return", Any)
-
-    @cached_property
     def decode_result(self) -> Callable[[str | bytes], Any]:
         """What turns a stored result into the type that the function says it returns."""
         try:
-            return codec.decoder(self.result_type)
-        except TypeError:
+            return codec.decoder(self._resolve({"return"}).get("return", Any))
+        except (TypeError, NameError):  # one that JSON cannot tell apart, or that never resolves
             return codec.decode_plain
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
+        return self._resolve(self._names)
+
+    def _resolve(self, names: set[str]) -> dict[str, Any]:
+        """Return the types of some annotations; an annotation of another name that does not resolve is no matter."""
         function = inspect.unwrap(self._function)
-        return typing.get_type_hints(function, include_extras=True)
+        given = getattr(function, "__annotations__", {})
+        wanted = SimpleNamespace(__annotations__={name: given[name] for name in names if name in given})
+        return typing.get_type_hints(wanted, getattr(function, "__globals__", {}), include_extras=True)
 
     @cached_property
     def _types(self) -> dict[str, Any]:
@@ -181,10 +195,12 @@ class Arguments:
                 if name in self._unannotated:
                     codec.refuse_unplain(value, name)
                 back = codec.decoder(self._types[name])(codec.encode(value))
-            except (TypeError, ValueError, msgspec.MsgspecError) as error:
+                if not codec.same(value, back):
+                    return self._refusal(name, value, f"it would come back as {_short(back)}")
+            except RecursionError:
+                return self._refusal(name, value, "it is nested too deep, or holds itself")
+            except Exception as error:  # noqa: BLE001 - as above
                 return self._refusal(name, value, str(error))
-            if not codec.same(value, back):
-                return self._refusal(name, value, f"it would come back as {_short(back)}")
         return self._refusal(", ".join(bound), bound, "together they do not come back as they went in")
 
     def _refusal(self, name: str, value: object, why: str) -> NotSerializable:
@@ -217,5 +233,8 @@ def _failures(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - too deep, or a user's __repr__ that raises
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."

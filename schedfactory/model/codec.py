@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pendulum
 
+from schedfactory.model.clock import UTC
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ def encode(value: object) -> str:
         return data.decode()
     except TypeError:
         raise
-    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+    except Exception as error:
         raise TypeError(f"{type(error).__name__}: {error}") from error
 
 
@@ -47,6 +49,14 @@ def decoder(kind: Any) -> Callable[[str | bytes], Any]:
 decode_plain: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
 
 
+def decode_or_none(text: str) -> Any:
+    """Return what JSON text holds, None where it is no JSON."""
+    try:
+        return decode_plain(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
 def same(before: object, after: object) -> bool:
     """Tell whether a value came back as it went in, also where its class defines no equality."""
     try:
@@ -54,6 +64,9 @@ def same(before: object, after: object) -> bool:
             return True
     except Exception:  # noqa: BLE001 - a user's __eq__ may raise anything; the parts decide below
         pass
+    if isinstance(before, datetime) and isinstance(after, datetime) and before.tzinfo and after.tzinfo:
+        # In the hour that a zone has twice, Python calls moments of two zones unequal whatever their instant.
+        return before.astimezone(UTC) == after.astimezone(UTC) and before.utcoffset() == after.utcoffset()
     if type(before) is not type(after):
         return False
     if isinstance(before, Mapping) and isinstance(after, Mapping):

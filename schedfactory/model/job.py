@@ -94,8 +94,14 @@ def read_optional_moment(value: str | datetime | None) -> pendulum.DateTime | No
     return None if value is None else read_moment(value)
 
 
-def _read_json(value: str | None) -> Any:
-    return None if value is None else codec.decode_plain(value)
+def _read_args(text: str) -> dict[str, Any]:
+    found = codec.decode_or_none(text)  # SQL may have written anything; such a job fails, and says so
+    return found if isinstance(found, dict) else {}
+
+
+def _read_tags(text: str | None) -> list[str]:
+    found = codec.decode_or_none(text or "")
+    return found if isinstance(found, list) else []
 
 
 class Job(Generic[R]):
@@ -118,8 +124,8 @@ class Job(Generic[R]):
     priority = Column[int]()
     status = Column[JobStatus]()
     reason = Column["str | None"]()
-    args = Column[dict[str, Any]](_read_json)
-    tags = Column[list[str]](lambda text: _read_json(text) or [])
+    args = Column[dict[str, Any]](_read_args)
+    tags = Column[list[str]](_read_tags)
     run_at = Column[pendulum.DateTime](read_moment)
     created_at = Column[pendulum.DateTime](read_moment)
     started_at = Column["pendulum.DateTime | None"](read_optional_moment)

@@ -82,7 +82,7 @@ class Task(Generic[P, R]):
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Task(Generic[P, R]):
         twin.__dict__.update(self.__dict__, _options=self._options.but(**options))
         return twin
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Bind arguments and return the call, to be enqueued later.
 
         Raises:
@@ -114,7 +114,7 @@ class Task(Generic[P, R]):
         """
         return Call(self.name, self.arguments.dumps(self.arguments.bind(args, kwargs)), self._options)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job for this call and return its snapshot. When this returns, the job survives a crash.
 
         Raises:
@@ -177,11 +177,11 @@ class RemoteTask:
         """Return it with other options, as `Task.options` does."""
         return RemoteTask(self.name, self._home, self._options.but(**options))
 
-    def call(self, **kwargs: Any) -> Call[Any]:
+    def call(self, /, **kwargs: Any) -> Call[Any]:
         """Return the call, to be enqueued later. Whether its arguments bind is known where it runs."""
         return Call(self.name, dumps_unchecked(kwargs), self._options)
 
-    def enqueue(self, **kwargs: Any) -> Job[Any]:
+    def enqueue(self, /, **kwargs: Any) -> Job[Any]:
         """Store a job for this call, as `Task.enqueue` does."""
         return self._home.enqueue_calls((self.call(**kwargs),))[0]
 
@@ -302,7 +302,10 @@ def name_of(function: Callable[..., Any]) -> str:
         main = sys.modules["__main__"]
         spec = getattr(main, "__spec__", None)
         file = getattr(main, "__file__", None)
-        module = spec.name if spec is not None else Path(file).stem if file else module
+        if spec is not None:
+            module = spec.name
+        elif file and not file.startswith("<"):  # as for a program on the standard input
+            module = Path(file).stem
     return f"{module}:{function.__qualname__}"
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from schedfactory.model import codec, outcome
 from schedfactory.model.clock import Clock
-from schedfactory.model.errors import UnknownTask
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
@@ -39,8 +38,8 @@ class Attempts:
             args, kwargs = task.arguments.loads(job.stored_args)
             if _has_expired(job, task, self._clock()):
                 return outcome.expired()
-        except (UnknownTask, TypeError, ValueError, OverflowError, RecursionError) as error:
-            return outcome.failed("error", error)  # without retry: the row will not read better next time
+        except Exception as error:  # noqa: BLE001 - without retry: the row will not read better next time
+            return outcome.failed("error", error)
         try:
             value = context.call(job, self._owner, task.function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, and must not end its worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, func, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, false, func, insert, null, or_, select, update
 
 from schedfactory.model.job import FINAL
 from schedfactory.storage import totals
@@ -134,4 +134,4 @@ def _keep_successes(conn: Connection, some: ColumnElement[bool]) -> None:
 
 def is_job(job_id: int) -> ColumnElement[bool]:
     """Return the condition of one job."""
-    return jobs.c.id == bindparam("wanted", job_id)
+    return jobs.c.id == job_id if abs(job_id) < 1 << 63 else false()

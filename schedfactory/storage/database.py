@@ -208,6 +208,7 @@ class Database:
             return self._connections
 
     def _connect(self) -> _Connections:
+        sqlite.refuse_unsafe(self.path)
         is_new = sqlite.make_file(self.path)
         engine = sqlite.make_engine(self.path, self._durability, self._lock_timeout_s)
         writer: Connection | None = None

@@ -109,15 +109,15 @@ def finish(conn: Connection, ended: Sequence[Ended], *, again: bool = False) -> 
     successes = [one for one in new if one[1].status == "succeeded"]
     lost = _succeed(conn, successes)
     gone = {id(job) for job in lost}
-    final = [(job.queue, "succeeded") for job, _, _ in successes if id(job) not in gone]
+    final = [job.id for job, _, _ in successes if id(job) not in gone]
     for job, outcome, at in new:
         if outcome.status != "succeeded":
             status = _end(conn, job, outcome, at)
             if status is None:
                 lost.append(job)
             elif status in FINAL:
-                final.append((job.queue, status))
-    totals.add_each(conn, final)
+                final.append(job.id)
+    totals.add_jobs(conn, final)
     return lost
 
 

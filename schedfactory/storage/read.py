@@ -15,6 +15,7 @@ from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import attempts, jobs
 
 _columns = tuple(jobs.c[name] for name in COLUMNS)
+_BEYOND = 1 << 63  # SQLite's integers end before
 _GET = Statement(select(*_columns).where(jobs.c.id == bindparam("job")), "job")
 # Each from the partial index of its status; a job held by left-over code stands in an index of its own.
 _COUNT = Statement(
@@ -60,12 +61,14 @@ _ATTEMPTS = Statement(
 
 def get(conn: Connection, job_id: int) -> Row | None:
     """Return the columns of a job, None where there is no such row."""
+    if not -_BEYOND <= job_id < _BEYOND:
+        return None
     return _GET.run(conn, (job_id,)).fetchone()  # type: ignore[no-any-return]
 
 
 def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[Row]:
     """Return the newest jobs that match."""
-    query = select(*_columns).where(condition).order_by(jobs.c.id.desc()).limit(limit)
+    query = select(*_columns).where(condition).order_by(jobs.c.id.desc()).limit(min(limit, _BEYOND - 1))
     return [tuple(row) for row in conn.execute(query)]
 
 
@@ -117,7 +120,8 @@ def matching(
         if value is not None:
             terms.append(column == value)
     if tag is not None:
-        each = func.json_each(jobs.c.tags).table_valued("value")
+        tags = case((func.json_valid(jobs.c.tags) == const(1), jobs.c.tags), else_=const("[]"))  # SQL may have written anything
+        each = func.json_each(tags).table_valued("value")
         terms.append(exists(select(const(1)).select_from(each).where(each.c.value == tag)))
     for name, value in (args or {}).items():
         terms.append(_argument_is(name, value))
@@ -126,7 +130,7 @@ def matching(
     if finished_after is not None:
         terms.append(and_(jobs.c.finished_at > stamp(finished_after), or_(*(jobs.c.status == const(one) for one in FINAL))))
     if before_id is not None:
-        terms.append(jobs.c.id < before_id)
+        terms.append(jobs.c.id < max(min(before_id, _BEYOND - 1), -_BEYOND))
     return and_(*terms)
 
 
@@ -147,14 +151,12 @@ def check_statuses(status: str | Sequence[str]) -> list[str]:
 
 def _argument_is(name: str, value: object) -> ColumnElement[bool]:
     # By type and value, as JSON has them; args that are no JSON (written by SQL) match nothing, instead of failing all.
-    path, wanted = f"$.{codec.encode(name)}", codec.encode(value)
-    return case(
-        (
-            func.json_valid(jobs.c.args) == const(1),
-            and_(
-                func.json_type(jobs.c.args, path) == func.json_type(wanted),
-                func.json_extract(jobs.c.args, path).is_not_distinct_from(func.json_extract(wanted, "$")),
-            ),
-        ),
-        else_=const(0),
-    ) == const(1)
+    wanted = codec.encode(value)
+    readable = case((func.json_valid(jobs.c.args) == const(1), jobs.c.args), else_=const("{}"))
+    each = func.json_each(readable).table_valued("key", "value", "type")
+    is_it = and_(
+        each.c.key == name,
+        each.c.type == func.json_type(wanted),
+        each.c.value.is_not_distinct_from(func.json_extract(wanted, "$")),
+    )
+    return exists(select(const(1)).select_from(each).where(is_it))

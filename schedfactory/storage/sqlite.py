@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from schedfactory.model.clock import Monotonic
-from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, StorageFull
+from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, StorageFull, UnsafeFilesystem
 
 MINIMUM = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE … FROM are older
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
@@ -35,7 +36,10 @@ def to_url(database: str | os.PathLike[str]) -> URL:
         ValueError: another database than SQLite, an empty path, options in the URL that would change how it is opened.
     """
     if isinstance(database, str) and "://" in database:
-        url = make_url(database)
+        try:
+            url = make_url(database)
+        except (ArgumentError, ValueError) as error:
+            raise ValueError(f"database={database!r} is no URL that can be read. Pass a path or sqlite:///path.") from error
         if url.get_backend_name() != "sqlite" or url.get_driver_name() != "pysqlite":
             raise ValueError(f"{url.render_as_string()} is no SQLite database. Pass a path or sqlite:///path.")
         if url.query:
@@ -96,6 +100,34 @@ def make_writable(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode=WAL").close()
     connection.execute("PRAGMA busy_timeout=0").close()
+
+
+def refuse_unsafe(path: Path) -> None:
+    """Let pass only file systems whose locks can be trusted.
+
+    Raises:
+        UnsafeFilesystem: a network share, or a file system in user space that is not known to be local.
+    """
+    try:
+        device = path.parent.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return  # no Linux, or no such folder, which opening the file will say
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        if before.split()[2] == wanted:
+            kind = after.split()[0]
+            if kind in _REMOTE or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
+                raise UnsafeFilesystem(
+                    f"{path} lies on {kind}, whose locks cannot be trusted. Pass a path on a local disk.",
+                    str(path),
+                )
+            return
+
+
+_REMOTE = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "lustre", "gpfs"))
+_LOCAL_FUSE = frozenset(("fuse.lxcfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.fuse-overlayfs", "fuse.zfs", "fuse.lazyfs"))
 
 
 def make_file(path: Path) -> bool:

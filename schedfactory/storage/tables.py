@@ -21,7 +21,7 @@ NOW = "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
 _DIGITS = "[0-9][0-9]"
 MOMENT_FORM = (
     f"{{0}} GLOB '{_DIGITS * 2}-{_DIGITS}-{_DIGITS} {_DIGITS}:{_DIGITS}:{_DIGITS}.{_DIGITS * 3}'"
-    " AND strftime('%Y-%m-%d %H:%M:%S', {0}) = substr({0}, 1, 19)"
+    " AND {0} > '0001' AND strftime('%Y-%m-%d %H:%M:%S', substr({0}, 1, 19), '+0 days') IS substr({0}, 1, 19)"
 )
 # RFC 9562, version 7: 48 bits of milliseconds, then random ones. Rows written by plain SQL get theirs here.
 UUID7 = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.sqlite import insert
 
+from schedfactory.model import codec
 from schedfactory.storage.statement import Statement
 from schedfactory.storage.tables import totals
 
@@ -18,12 +19,26 @@ _ADD = Statement(
     ),
     "of_queue of_status more",
 )
+_COUNT = Statement(
+    text(
+        "SELECT queue, status, count(*) FROM schedfactory_jobs"
+        " WHERE id IN (SELECT value FROM json_each(:job_ids)) GROUP BY queue, status"
+    ),
+    "job_ids",
+)
 
 
 def add(conn: Connection, changes: Mapping[tuple[str, str], int]) -> None:
     """Add to the number of jobs of each (queue, status)."""
     for (queue, status), jobs in changes.items():
         _ADD.run(conn, (queue, status, jobs))
+
+
+def add_jobs(conn: Connection, job_ids: Sequence[int]) -> None:
+    """Add jobs that have just ended, by what their rows say now: someone may have moved one to another queue."""
+    if job_ids:
+        for queue, status, jobs in _COUNT.run(conn, (codec.encode(list(job_ids)),)).fetchall():
+            _ADD.run(conn, (queue, status, jobs))
 
 
 def add_each(conn: Connection, ended: Iterable[Any], sign: int = 1) -> None:
