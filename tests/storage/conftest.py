@@ -51,9 +51,9 @@ class HandNode:
         rows = self.database.write(take)
         return [RunningJob(row, self.number, worker, self.clock(), lambda job: None) for worker, row in enumerate(rows, 1)]
 
-    def finish(self, job: RunningJob, outcome: Outcome) -> bool:
+    def finish(self, job: RunningJob, outcome: Outcome, *, again: bool = False) -> bool:
         """Bring how it ended; return False where the job had been lost."""
-        return not self.database.write(lambda conn: finish.finish(conn, [(job, outcome, self.clock())]))
+        return not self.database.write(lambda conn: finish.finish(conn, [(job, outcome, self.clock())], again=again))
 
 
 @pytest.fixture

@@ -204,27 +204,29 @@ def test_an_attempt_that_lost_its_job_writes_nothing(
 
 
 @pytest.mark.parametrize("how", STALE_WRITES)
-@pytest.mark.parametrize("status", ["queued", "cancelled"])
-def test_nothing_is_written_about_an_attempt_whose_job_no_longer_runs(
-    still: Scheduler, node: Any, database: Database, client: Client, clock: Any, how: str, status: str
+@pytest.mark.parametrize("change", ["status = 'queued'", "status = 'cancelled'", "node = 2"])
+def test_nothing_is_written_about_an_attempt_whose_job_no_longer_runs_here(
+    still: Scheduler, node: Any, database: Database, client: Client, clock: Any, how: str, change: str
 ) -> None:
     job = still.remote("work").enqueue()
     (late,) = node(1).claim()
     late.set_progress(0.5)
-    client.execute("UPDATE schedfactory_jobs SET status = ? WHERE id = ?", (status, job.id))
+    client.execute(f"UPDATE schedfactory_jobs SET {change} WHERE id = ?", (job.id,))
     before = all_of(client)
     told = database.write(lambda conn: STALE_WRITES[how](conn, late, clock.now))
     assert all_of(client) == before
     assert (told == [late]) == (how in TELLS)
 
 
-def test_a_success_that_was_stored_may_be_brought_again(still: Scheduler, node: Any, client: Client) -> None:
+@pytest.mark.parametrize("how", ["success", "retry", "failure", "snooze", "timeout", "shutdown"])
+def test_an_end_that_was_stored_may_be_brought_again(still: Scheduler, node: Any, client: Client, clock: Any, how: str) -> None:
     """After a commit of which nobody knows whether it happened."""
     still.remote("work").enqueue()
     (job,) = node(1).claim()
-    assert node(1).finish(job, outcome.succeeded("1"))
+    end = outcomes(clock.now)[how]
+    assert node(1).finish(job, end)
     before = all_of(client)
-    assert node(1).finish(job, outcome.succeeded("1"))
+    assert node(1).finish(job, end, again=True)
     assert all_of(client) == before
 
 
