@@ -268,6 +268,22 @@ def test_a_job_held_by_left_over_code_is_not_claimed(still: Scheduler, node: Any
     assert [one.attempt for one in node(2).claim()] == [2]
 
 
+def test_the_end_of_older_code_does_not_release_what_newer_code_holds(
+    still: Scheduler, node: Any, database: Database, client: Client, clock: Any
+) -> None:
+    job = still.remote("work").enqueue()
+    timed_out = outcome.timed_out(timedelta(seconds=1), Retry(3, base="0s"), 1, clock.now)
+    (older,) = node(1).claim()
+    node(1).finish(older, timed_out)
+    client.execute("UPDATE schedfactory_jobs SET node = NULL, leftover = 0")  # taken over by force
+    (newer,) = node(1).claim()
+    node(1).finish(newer, timed_out)
+    database.write(lambda conn: finish.release(conn, [older]))
+    assert job.refresh().node == 1
+    database.write(lambda conn: finish.release(conn, [newer]))
+    assert job.refresh().node is None
+
+
 # Promotion, expiry, and clocks that step back
 
 

@@ -294,7 +294,9 @@ def test_whatever_reading_the_arguments_raises_fails_the_job_and_no_worker(still
     client.execute("""INSERT INTO schedfactory_jobs (task, args) VALUES ('take', '{"value": {"x": 1}}')""")
     assert still.run_due() == 1
     job = only(still)
-    assert (job.status, job.reason, job.error) == ("failed", "error", "RuntimeError: not today")
+    assert (job.status, job.reason) == ("failed", "error")
+    assert job.error is not None
+    assert "RuntimeError: not today" in job.error
 
 
 @pytest.mark.parametrize("tags", ["vip", '"vip"', '{"vip": 1}', "", "[1, null]"])
