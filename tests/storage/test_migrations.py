@@ -167,20 +167,20 @@ FIRST_USE = """
 import sys
 from schedfactory import Scheduler
 
-scheduler = Scheduler("jobs.db")
 print("ready", flush=True)
-sys.stdin.readline()
-print(scheduler.remote("x").enqueue(who=sys.argv[1]).id, flush=True)
-scheduler.close()
+for name in sys.stdin:
+    scheduler = Scheduler(name.strip())
+    print(scheduler.remote("x").enqueue(who=sys.argv[1]).id, flush=True)
+    scheduler.close()
 """
 
 
-def test_processes_that_open_a_fresh_file_at_once_all_work(program: Any, path: Path) -> None:
+def test_processes_that_open_a_fresh_file_at_once_all_work(program: Any) -> None:
     processes = [program(FIRST_USE, str(number)) for number in range(4)]
     assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    ended = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, ended
-    assert sorted(out for out, _ in ended) == ["1\n", "2\n", "3\n", "4\n"]
+    for number in range(10):
+        for process in processes:
+            process.stdin.write(f"jobs{number}.db\n")
+            process.stdin.flush()
+        assert sorted(process.stdout.readline() for process in processes) == ["1\n", "2\n", "3\n", "4\n"]
+    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 4
