@@ -12,7 +12,7 @@ from pathlib import Path
 
 from schedfactory.features.retention import Retention
 from schedfactory.model.task import TaskRegistry
-from schedfactory.running.node import Shop
+from schedfactory.running.node import Flag, Shop
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
 from schedfactory.settings import Settings
@@ -33,6 +33,7 @@ class House:
         self._guard = threading.RLock()
         self.waiting = Waiting()
         self.reporter = Reporter()
+        self.flags: list[Flag] = []
 
     @property
     def database(self) -> Database:
@@ -74,6 +75,7 @@ class House:
             given.max_result,
             given.lease_s,
             features=[Retention(given.keep, self.tasks)],
+            flags=self.flags,
         )
 
     def close(self) -> None:

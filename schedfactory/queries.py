@@ -94,7 +94,10 @@ class Queries:
             TypeError: neither an id nor a filter; use `status=` to mean all jobs of a status.
         """
         condition = _chosen("cancel", job_id, filters)
-        return self._house.database.write(lambda conn: changes.cancel(conn, condition, self._house.clock()))
+        count, running = self._house.database.write(lambda conn: changes.cancel(conn, condition, self._house.clock()))
+        for flag in list(self._house.flags):  # a node of this process need not wait for its next round to know
+            flag(running)
+        return count
 
     def requeue(self, job_id: int | None = None, **filters: Any) -> int:
         """Run finished jobs again, one or all that match the filters of `jobs()`; return how many that were.
@@ -192,7 +195,8 @@ class Queries:
     def attempts_of(self, job: Job[Any]) -> list[Attempt]:
         """Return all starts of a job; see `Job.attempts`."""
         with self._house.database.read() as conn:
-            return read.attempts_of(conn, job)
+            row = read.get(conn, job.id)
+            return read.attempts_of(conn, job if row is None else Job(row, self, self._house.clock()))
 
     def decode_result(self, task: str, text: str) -> Any:
         """Return a stored result by the task's return annotation, where the task is known and the value fits it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,20 +13,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from schedfactory import settings
+from schedfactory.control import Control
 from schedfactory.house import House
-from schedfactory.model.clock import Clock, DurationLike, duration
-from schedfactory.model.errors import PayloadTooLarge, WaitTimeout
-from schedfactory.model.health import Health
+from schedfactory.model.clock import Clock, DurationLike
+from schedfactory.model.errors import PayloadTooLarge
 from schedfactory.model.job import Job
 from schedfactory.model.keep import KeepLike
-from schedfactory.model.options import CallOptions, check_queue
-from schedfactory.model.reports import StatusReport
+from schedfactory.model.options import CallOptions
 from schedfactory.model.task import Call, OnCrash, RemoteTask, Task, TaskRegistry
-from schedfactory.queries import Queries
-from schedfactory.running import signals
-from schedfactory.running.node import Node
 from schedfactory.settings import Given
-from schedfactory.storage import enqueue, read
+from schedfactory.storage import enqueue
 from schedfactory.storage import migrate as schema
 
 if TYPE_CHECKING:
@@ -37,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Scheduler(Queries):
+class Scheduler(Control):
     """A durable job queue and its workers, in one SQLite file.
 
     Making one opens nothing; the first use does, and makes the file and its tables where they are missing. Safe from any
@@ -99,12 +94,6 @@ class Scheduler(Queries):
         self._house.tasks.serve(self)
         self._forget_threads()
         _all.add(self)
-
-    def _forget_threads(self) -> None:
-        self._guard = threading.Lock()
-        self._node: Node | None = None
-        self._last_node: Node | None = None
-        self._is_asked_to_stop = threading.Event()
 
     def configure(self, database: str | os.PathLike[str] | Engine | None = None, **given: Unpack[Given]) -> None:
         """Set what `Scheduler(…)` takes, later: before the first use, or after `close()`. What is not given has its default.
@@ -237,151 +226,10 @@ class Scheduler(Queries):
             )
         return enqueue.to_row(call, now)
 
-    # Running
-
-    def start(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
-        """Start the dispatcher and worker threads, and return at once.
-
-        Args:
-            workers: how many jobs run at the same time; 4 unless said.
-            queues: serve only these; None: all.
-
-        Raises:
-            ValueError: fewer than one worker, no queue.
-            RuntimeError: it runs already.
-            StorageError: the database cannot be used.
-        """
-        count = 4 if workers is None else workers
-        if isinstance(count, bool) or not isinstance(count, int):
-            raise TypeError(f"workers={count!r} is no number of workers. Pass an int of 1 or more.")
-        if count < 1:
-            raise ValueError(f"workers={count} is fewer than one. Pass 1 or more.")
-        if queues is not None:
-            queues = _check_queues(queues)
-        with self._guard:
-            if self._node is not None:
-                raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-            node = Node(self._house.shop(self), count, queues, self._is_asked_to_stop.set)
-            self._node = node
-            node.start()
-
-    def stop(self, timeout: DurationLike = "30s") -> None:
-        """Claim no more, let running jobs end, and give back what has not started. Nothing starts after this returns.
-
-        After `timeout` the running jobs' `cancelled` flags are set. Code that runs on regardless keeps its job until it
-        ends; then its result is stored, if this process still lives. Does nothing where nothing runs.
-        """
-        seconds = duration(timeout, "timeout").total_seconds()
-        self._is_asked_to_stop.set()
-        with self._guard:
-            node, self._node = self._node, None
-        if node is not None:
-            self._last_node = node
-            node.stop(seconds)
-
-    @contextmanager
-    def running(self, workers: int | None = None, queues: Sequence[str] | None = None) -> Iterator[Scheduler]:
-        """Start, and stop at the end of the block."""
-        self.start(workers, queues)
-        try:
-            yield self
-        finally:
-            self.stop()
-
-    def run(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
-        """Start, and block until SIGINT or SIGTERM, or until `stop()` is called elsewhere; running jobs may end.
-
-        A second signal ends the process at once, with 128 plus its number; the jobs that ran are started again.
-        Signals reach only a `run()` on the main thread.
-
-        Raises:
-            SystemExit: 70, when the dispatcher cannot be kept alive, or the file is damaged.
-        """
-        self._is_asked_to_stop.clear()
-        with signals.caught(self._is_asked_to_stop.set):
-            self.start(workers, queues)
-            node = self._node
-            self._is_asked_to_stop.wait()
-            self.stop()
-            if node is not None and node.failure is not None:
-                raise SystemExit(70)
-
-    def run_due(self, limit: int | None = None) -> int:
-        """Run what is due in this thread until nothing is, and return the number of attempts: for tests, cron and scripts.
-
-        It is a node of its own, one job at a time in the order of a claim; what the jobs enqueue for now runs too. A
-        timeout sets the job's flag, and ends its attempt, while the code goes on: this thread cannot leave it.
-
-        Args:
-            limit: how many attempts at most.
-
-        >>> scheduler.run_due()
-        1
-        """
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise ValueError(f"limit={limit!r} is no number of attempts. Pass an int of 0 or more.")
-        node = Node(self._house.shop(self), 1, None)
-        try:
-            return node.run_due(limit)
-        finally:
-            node.stop(0)
-
-    def wait_idle(self, timeout: DurationLike | None = None) -> None:
-        """Wait until nothing in the database is due or running. Jobs for later do not count.
-
-        Raises:
-            WaitTimeout: after `timeout`.
-            RuntimeError: without a timeout inside a task of this scheduler, which is running itself.
-        """
-        seconds = None if timeout is None else duration(timeout, "timeout").total_seconds()
-        self._refuse_endless_wait("the scheduler to be idle", seconds)
-        if self._house.waiting.until(0, self._is_idle, self._house.database.state, seconds) is None:
-            raise WaitTimeout(f"there were jobs due or running after {seconds:g} s: {self.counts()}")
-
-    def _is_idle(self) -> bool | None:
-        with self._house.database.read() as conn:
-            return None if read.is_busy(conn, self._house.clock()) else True
-
-    @property
-    def is_running(self) -> bool:
-        """True between `start()` and the begin of `stop()`."""
-        return self._node is not None
-
-    def health(self) -> Health:
-        """Return how this process's dispatcher and workers do; see `Health`.
-
-        >>> scheduler.health().ok
-        True
-        """
-        node = self._node or self._last_node
-        if node is None or (node.has_left and node.failure is None):
-            return Health(True, (), "stopped", 0, 0, 0, 0, "ok")
-        return node.health()
-
-    def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
-        """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.
-
-        Args:
-            subjects: "job", "worker", "node"; none: all three.
-        """
-        self._house.reporter.listen(callback, *subjects)
-
-    def reports(self, *subjects: str) -> Iterator[StatusReport]:
-        """Subscribe now, and return an iterator over what happens in this process; it ends at `close()`."""
-        return self._house.reporter.reports(*subjects)
-
     def close(self) -> None:
         """Stop, if it runs, and close the database and all reports. May be called twice; the next use opens it again."""
         self.stop()
         self._house.close()
-
-
-def _check_queues(queues: Sequence[str]) -> list[str]:
-    if isinstance(queues, str) or not isinstance(queues, Sequence):
-        raise TypeError(f'queues={queues!r} is no list of names. Pass one such as ["mail"].')
-    if not queues:
-        raise ValueError("queues=[] serves nothing. Pass names, or None for all queues.")
-    return [check_queue(name) for name in queues]
 
 
 _all: weakref.WeakSet[Scheduler] = weakref.WeakSet()

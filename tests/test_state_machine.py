@@ -491,7 +491,9 @@ class Machine(RuleBasedStateMachine):
                 "SELECT id, status, reason, priority, run_at, attempt, failures, crashes, snoozes, max_attempts, node, leftover,"
                 " fence, expires_at, finished_at FROM schedfactory_jobs ORDER BY id"
             ).fetchall()
-            assert [read(row) for row in rows] == [life.row() for life in sorted(self.model.lives.values(), key=lambda one: one.id)]
+            assert [read(row) for row in rows] == [
+                life.row() for life in sorted(self.model.lives.values(), key=lambda one: one.id)
+            ]
 
     @invariant()
     def counts_are_the_models(self):

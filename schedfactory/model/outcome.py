@@ -78,6 +78,11 @@ def succeeded(result: str) -> Outcome:
     return Outcome("succeeded", result=result)
 
 
+def cancelled() -> Outcome:
+    """Someone cancelled the job before its code began."""
+    return Outcome("cancelled", "user", "cancelled", "user")
+
+
 def expired() -> Outcome:
     """The job was not started in time."""
     return Outcome("cancelled", "expired", "cancelled", "expired")
@@ -166,7 +171,7 @@ def describe(error: BaseException) -> str:
     """Return "ExceptionType: message", fit for any database."""
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything; its job must still end
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything; its job must still end
         message = f"(its text could not be read: {type(broken).__name__})"
     name = type(error).__name__
     return clean(f"{name}: {message}" if message else name, _LONGEST_ERROR)
@@ -176,7 +181,7 @@ def format_traceback(error: BaseException) -> str:
     """Return the traceback, its end where it is too long."""
     try:
         text = "".join(_traceback.format_exception(error))
-    except Exception as broken:  # noqa: BLE001 - as above
+    except BaseException as broken:  # noqa: BLE001 - as above
         text = f"(the traceback could not be read: {type(broken).__name__})"
     return clean(text[-_LONGEST_TRACEBACK:], _LONGEST_TRACEBACK)
 

@@ -17,7 +17,7 @@ from schedfactory.model.outcome import Cancel, Cause, clean
 # What a claim reads of a row, in this order.
 CLAIMED = (
     "id", "uid", "task", "queue", "priority", "args", "tags", "run_at", "expires_at", "attempt", "failures",
-    "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash",
+    "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash", "snoozes",
 )  # fmt: skip
 
 
@@ -34,8 +34,8 @@ class RunningJob:
 
     __slots__ = (
         "_args", "_note", "_run_at", "_started_at", "_tags", "attempt", "began", "cause", "expires_at", "failures",
-        "fence", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason", "retry",
-        "settled", "task", "timeout_ms", "took", "uid", "worker",
+        "fence", "has_ended", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason",
+        "retry", "settled", "snoozes", "task", "timeout_ms", "took", "uid", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,7 @@ class RunningJob:
         (
             self.id, self.uid, self.task, self.queue, self.priority, self._args, self._tags, self._run_at,
             self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason, _, _,
+            self.snoozes,
         ) = row  # fmt: skip
         self.attempt: int = attempt + 1
         self.fence: int = fence + 1
@@ -62,6 +63,7 @@ class RunningJob:
         self.progress: tuple[float | None, str | None] = (None, None)
         self.noted = True
         self.settled = False
+        self.has_ended = False
         self.is_ahead = worker is None  # claimed for no worker yet, and its row says so
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -46,8 +47,14 @@ class Attempts:
             if isinstance(error, self.interrupts):
                 self.interrupt = error
                 return outcome.given_back(self._clock())
-            return outcome.raised(_from_the_task(error), retry, job.failures + 1, self._clock(), job.cause)
+            return self._judge(job, retry, error)
         return self._store(value)
+
+    def _judge(self, job: RunningJob, retry: Retry, error: BaseException) -> Outcome:
+        try:
+            return outcome.raised(_from_the_task(error), retry, job.failures + 1, self._clock(), job.cause)
+        except Exception:  # noqa: BLE001 - an error made without its parts, such as a Snooze that lacks its delay
+            return outcome.failed("error", error)
 
     def limit_of(self, job: RunningJob) -> timedelta | None:
         """Return how long the job may run; None: for ever."""
@@ -71,7 +78,7 @@ class Attempts:
     def _retry_of(job: RunningJob, task: Task[..., Any]) -> Retry:
         retry = task.retry_for(job.max_attempts, job.retry)
         job.max_attempts = retry.max_attempts  # rows that plain SQL or a remote producer wrote leave it to the task
-        return retry
+        return replace(retry, max_attempts=max(retry.max_attempts - job.snoozes, 1))  # each snooze has raised it by one
 
     def _store(self, value: Any) -> Outcome:
         try:

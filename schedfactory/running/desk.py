@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from schedfactory.model.outcome import Outcome
 from schedfactory.model.running_job import RunningJob
 from schedfactory.storage.finish import Ended
 
@@ -19,6 +20,7 @@ class Seat(Protocol):
     """A worker, as the desk sees it."""
 
     number: int
+    quits: bool
     inbox: queue.SimpleQueue[RunningJob | None]
 
 
@@ -43,6 +45,24 @@ class Desk:
         self.released: deque[RunningJob] = deque()
         self.few = 0  # a worker that leaves fewer than this ahead rings for more
         self._guard = threading.Lock()
+
+    def end(self, job: RunningJob, outcome: Outcome, now: datetime) -> None:
+        """Take in that a job's code has ended; its outcome counts unless its timeout came first."""
+        with self._guard:
+            job.has_ended = True
+            is_first = not job.settled
+            job.settled = True
+        if is_first:
+            self.ended.append((job, outcome, now))
+        else:
+            self.released.append(job)
+
+    def replace(self, job: RunningJob, stuck: Seat) -> bool:
+        """Give up a worker whose job ran over its timeout; return False where that code has ended after all."""
+        with self._guard:
+            if not job.has_ended:
+                stuck.quits = True
+            return not job.has_ended
 
     def settle(self, job: RunningJob) -> bool:
         """Claim the right to say how this attempt ended: the code's end and its timeout may meet."""

@@ -104,6 +104,7 @@ class Dispatcher:
         self._trouble_s = 0.0
         self._limits: dict[int, timedelta] = {}
         self._suspects: set[int] = set()
+        self._is_stuck = False  # what was claimed ahead was given back, and no job has ended since
         self._guard = threading.Lock()
 
     def round(self, now: datetime) -> float:
@@ -143,6 +144,13 @@ class Dispatcher:
             self._database.sync()  # such a start must be known even after a power loss
         self._hand_over(batch)
         return self._pause(batch)
+
+    def flag(self, job_ids: Sequence[int]) -> None:
+        """Ask those of these jobs to stop that this node has in hand, because someone has cancelled them."""
+        for job_id in job_ids:
+            running = self.in_flight.get(job_id)
+            if running is not None and running.cause is None:
+                running.cause = "user"
 
     def flag_all(self) -> None:
         """Ask every running job to stop, because this node does."""
@@ -202,7 +210,7 @@ class Dispatcher:
         """Take the best due jobs: one for each idle worker, and ahead of them what takes next to no time."""
         free = len(batch.seats)
         more = 0
-        if not self.is_draining and self.trouble is None:
+        if not self.is_draining and self.trouble is None and (batch.ended or not self._is_stuck):
             more = max(0, self._pace.most_ahead(self.workers) - len(self.desk.ahead))
             if more < self._pace.most_ahead(self.workers) // 2:
                 more = 0
@@ -244,6 +252,7 @@ class Dispatcher:
     def _settle(self, batch: Batch) -> None:
         """Take in that what the batch brought is stored."""
         self.seen, self.has_more = batch.seen, batch.has_more
+        self._is_stuck = bool(batch.stale) or (self._is_stuck and not batch.ended)
         lost = {id(job) for job in batch.lost}
         for job in batch.lost:
             job.cause = "lost"
@@ -255,16 +264,14 @@ class Dispatcher:
                 self.leftovers[job.id] = job
                 self.on_leftover(job)
             if self._reporter.wants("job") and id(job) not in lost:
-                self._reporter.tell("job", job.id, "end", at, outcome.status)
+                is_stopped = job.cause == "user" and outcome.status not in FINAL
+                self._reporter.tell("job", job.id, "end", at, "cancelled" if is_stopped else outcome.status)
         for job in batch.released:
             self.leftovers.pop(job.id, None)
         for job in batch.stale:
             self._forget(job)
-        for job_id in batch.cancelled:
-            running = self.in_flight.get(job_id)
-            if running is not None and running.cause is None:
-                running.cause = "user"
-        self._waiting.announce(job.id for job, outcome, _ in batch.ended if outcome.status in FINAL)
+        self.flag(batch.cancelled)
+        self._waiting.announce(job.id for job, outcome, _ in batch.ended if outcome.status in FINAL or job.cause == "user")
         self._waiting.announce(batch.expired)
         for job_id in batch.expired:
             self._reporter.tell("job", job_id, "end", batch.now, "cancelled")

@@ -30,7 +30,10 @@ from schedfactory.storage.seams import Feature
 _log = logging.getLogger("schedfactory")
 _DEATHS, _DEATHS_S = 5, 60  # that many in that time, and the dispatcher is given up
 _AFTER_DEATH_S = 1.0
-_GRACE_S = 0.5  # for code that looks at `cancelled`, once that is set at the end of a stop
+_GRACE_S = 1.0  # for code that looks at `cancelled`, once that is set at the end of a stop
+
+
+Flag = Callable[[Sequence[int]], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Shop:
     max_result: int
     lease_s: float
     features: Sequence[Feature]
+    flags: list[Flag]
 
 
 class Node:
@@ -96,6 +100,7 @@ class Node:
         self._ticker = Ticker(shop.database, shop.features)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
+        shop.flags.append(self._dispatcher.flag)
         shop.reporter.tell("node", self.id, "start", shop.clock())
 
     def start(self) -> None:
@@ -137,25 +142,33 @@ class Node:
                 raise error
         return ran
 
+    def drain(self) -> None:
+        """Claim no more; what has not started goes back."""
+        self._dispatcher.is_draining = True
+        self._wake.ring()
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once it claims no more."""
+        return self._dispatcher.is_draining
+
     def stop(self, timeout_s: float) -> bool:
         """Claim no more and let running jobs end; after `timeout_s` ask them to; return whether all have ended.
 
         The code that still runs keeps its job, and this node, until it ends: then its result is stored.
         """
-        self._dispatcher.is_draining = True
+        self.drain()
         if self._has_left.is_set():
             return True
         if not self._thread.is_alive():  # run_due had nothing to do
             self._leave()
             return True
-        self._wake.ring()
-        is_inside = any(worker.is_current for worker in self._workers)
-        if not is_inside and not self._has_left.wait(timeout_s):
+        if not self._has_left.wait(timeout_s):
             self._dispatcher.flag_all()
             self._wake.ring()
             self._has_left.wait(_GRACE_S)
         has_left = self._has_left.is_set()
-        if has_left and not is_inside:
+        if has_left:
             self._thread.join(_GRACE_S)
             for worker in self._workers:
                 worker.join(_GRACE_S)
@@ -247,14 +260,15 @@ class Node:
         stuck = self._workers[(job.worker or 1) - 1]
         if len(self._dispatcher.leftovers) > self._seats or stuck.quits or self._dispatcher.is_draining:
             return
-        stuck.quits = True
-        self._hire()
+        if self._desk.replace(job, stuck):
+            self._hire()
 
     def _leave(self) -> None:
         for worker in self._workers:
             worker.inbox.put(None)
             self._shop.reporter.tell("worker", worker.number, "quit", self._shop.clock())
         self._shop.database.off_commit(self._wake.ring)
+        self._shop.flags.remove(self._dispatcher.flag)
         if not self.busy:  # else the code that runs keeps its jobs, by the lock, as long as the process lives
             try:
                 self._shop.database.write(lambda conn: nodes.leave(conn, self.id, self._shop.clock()))

@@ -49,26 +49,31 @@ class Wake:
         Args:
             seen: the version that the sleeper has acted upon.
         """
-        end = Monotonic.now() + seconds
+        self._is_asleep = True
+        try:
+            has_changed = self._sleep(Monotonic.now() + seconds, seen)
+        finally:
+            self._is_asleep = False
+        if self._is_rung:
+            self._is_rung = False
+            return True
+        return has_changed
+
+    def _sleep(self, end: float, seen: int | None) -> bool:
         if self._watch is None:  # never there, or the log was replaced
             self._watch = inotify.watch(self._log)
         pause = None if self._watch is not None else _BLIND_LOOK_S
-        self._is_asleep = True
-        try:
-            while not self._is_rung:
-                left = end - Monotonic.now()
-                if left <= 0:
-                    return self._has_changed(seen)
-                if self._wait(left if pause is None else min(left, pause)):
-                    pause = _FIRST_LOOK_S
-                if pause is not None:
-                    if self._has_changed(seen):
-                        return True
-                    pause = self._longer(pause)
-            return True
-        finally:
-            self._is_asleep = False
-            self._is_rung = False
+        while not self._is_rung:
+            left = end - Monotonic.now()
+            if left <= 0:
+                return self._has_changed(seen)
+            if self._wait(left if pause is None else min(left, pause)):
+                pause = _FIRST_LOOK_S
+            if pause is not None:
+                if self._has_changed(seen):
+                    return True
+                pause = self._longer(pause)
+        return True
 
     def close(self) -> None:
         """Give back what the system lent."""

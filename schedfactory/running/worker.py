@@ -6,6 +6,7 @@ import queue
 import threading
 
 from schedfactory.model.clock import Clock, Monotonic
+from schedfactory.model.outcome import cancelled
 from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
@@ -34,20 +35,12 @@ class Worker:
         """Wait for its thread's end."""
         self._thread.join(timeout)
 
-    @property
-    def is_current(self) -> bool:
-        """True on this worker's own thread."""
-        return threading.current_thread() is self._thread
-
     def do(self, job: RunningJob) -> None:
         """Run one job, and hand back how it ended."""
         job.began = Monotonic.now()
-        outcome = self._attempts.run(job)
+        ending = cancelled() if job.cause == "user" else self._attempts.run(job)
         job.took = Monotonic.now() - job.began
-        if self._desk.settle(job):
-            self._desk.ended.append((job, outcome, self._clock()))
-        else:
-            self._desk.released.append(job)
+        self._desk.end(job, ending, self._clock())
 
     def _run(self) -> None:
         while not self.quits:

@@ -18,8 +18,8 @@ _ENDED = or_(*(jobs.c.status == const(status) for status in FINAL))
 PRUNED_AT_ONCE = 500
 
 
-def cancel(conn: Connection, condition: ColumnElement[bool], now: datetime) -> int:
-    """Cancel what has not started, flag what runs; return how many jobs that were."""
+def cancel(conn: Connection, condition: ColumnElement[bool], now: datetime) -> tuple[int, list[int]]:
+    """Cancel what has not started, flag what runs; return how many jobs that were, and the ids of those that run."""
     ended = conn.execute(
         update(jobs)
         .where(condition, _UNSTARTED)
@@ -31,8 +31,9 @@ def cancel(conn: Connection, condition: ColumnElement[bool], now: datetime) -> i
         update(jobs)
         .where(condition, jobs.c.status == const("running"), jobs.c.cancel_requested_at.is_(None))
         .values(cancel_requested_at=stamp(now))
-    )
-    return len(ended) + flagged.rowcount
+        .returning(jobs.c.id)
+    ).all()
+    return len(ended) + len(flagged), [row[0] for row in flagged]
 
 
 def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> int:

@@ -50,9 +50,7 @@ class Checkpoints:
     def _checkpoint(self, driver: sqlite3.Connection) -> bool:
         """Return whether nothing is left to be done: also where another process is at it."""
         lock = lock_file(self._path)
-        try:
-            lock.hold(_LEADER)
-        except OSError:
+        if not lock.seize(_LEADER):
             return True
         try:
             driver.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}").close()

@@ -16,14 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
-from schedfactory.storage import migrate, sqlite
+from schedfactory.storage import sqlite
 from schedfactory.storage.checkpoint import Checkpoints
+from schedfactory.storage.opening import Connections, connect
 
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Database:
         self._opening = threading.Lock()
         self._leading = threading.Lock()
         self._waiting: deque[_Ticket[Any]] = deque()
-        self._connections: _Connections | None = None
+        self._connections: Connections | None = None
         self._commits = 0
         self._checkpoints = Checkpoints(self.path)
 
@@ -192,60 +193,21 @@ class Database:
             connections.writer.close()
             connections.engine.dispose()
 
-    def _open(self) -> _Connections:
+    def _open(self) -> Connections:
         connections = self._connections
         if connections is not None:
             return connections
         with self._opening:
             if self._connections is None:
                 try:
-                    self._connections = self._connect()
+                    self._connections = connect(self.path, self._durability, self._lock_timeout_s, self._may_migrate)
+                    _log.info("schedfactory uses %s", self.path)
                 except Exception as error:
                     meaning = self._meaning(error)
                     if meaning is None:
                         raise
                     raise meaning from error
             return self._connections
-
-    def _connect(self) -> _Connections:
-        sqlite.refuse_unsafe(self.path)
-        is_new = sqlite.make_file(self.path)
-        engine = sqlite.make_engine(self.path, self._durability, self._lock_timeout_s)
-        writer: Connection | None = None
-        try:
-            writer = engine.connect()
-            driver = sqlite.take_over(writer)
-            # A plain read first: a file that is no database is found out here, before anything could be written.
-            driver.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not migrate.is_current(driver):
-                self._migrate(writer, driver)
-            sqlite.make_writable(driver)
-        except BaseException:
-            if writer is not None:
-                writer.close()
-            engine.dispose()
-            if is_new and not self.path.stat().st_size:
-                self.path.unlink(missing_ok=True)
-            raise
-        _log.info("schedfactory uses %s", self.path)
-        return _Connections(engine, writer, driver)
-
-    def _migrate(self, writer: Connection, driver: sqlite3.Connection) -> None:
-        migrate.refuse(driver, str(self.path), self._may_migrate)
-        sqlite.make_writable(driver)
-        deadline = Monotonic.now() + self._lock_timeout_s
-        # Fully synced whatever the durability: a power loss may then drop the newest jobs, never the tables.
-        driver.execute("PRAGMA synchronous=FULL").close()
-        sqlite.begin_immediate(driver, deadline)
-        try:
-            if not migrate.is_current(driver):
-                migrate.upgrade(writer)
-            sqlite.commit(driver, deadline)
-        except BaseException:
-            driver.rollback()
-            raise
-        driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        driver.execute(f"PRAGMA synchronous={self._durability}").close()
 
     def _lead(self, own: _Ticket[Any]) -> None:
         batch: list[_Ticket[Any]] = []
@@ -350,12 +312,6 @@ def data_version(conn: Connection) -> int:
     """Return the number that changes when others commit, as the transaction that is under way sees it."""
     driver = cast("sqlite3.Connection", conn.connection.driver_connection)
     return int(driver.execute("PRAGMA data_version").fetchone()[0])
-
-
-class _Connections(NamedTuple):
-    engine: Engine
-    writer: Connection
-    driver: sqlite3.Connection
 
 
 class _Ticket(Generic[T]):

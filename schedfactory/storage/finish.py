@@ -101,6 +101,8 @@ _RELEASE = Statement(
 def finish(conn: Connection, ended: Sequence[Ended], *, again: bool = False) -> list[RunningJob]:
     """Write how attempts ended; return those that had lost their job meanwhile, about which nothing is written.
 
+    A job that was cancelled while its end was on the way, and would start again, is cancelled; its `cause` says so then.
+
     Args:
         again: some of them may have been written before, by a commit that failed and yet happened.
     """
@@ -187,5 +189,6 @@ def _end(conn: Connection, job: RunningJob, outcome: Outcome, at: datetime) -> s
     )
     if row[0] is not None and outcome.status not in FINAL:  # cancelled while its end was on the way
         _CANCEL_NOW.run(conn, (job.id, stamp(at)))
+        job.cause = "user"
         return "cancelled"
     return outcome.status

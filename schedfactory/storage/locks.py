@@ -70,10 +70,16 @@ class LockFile:
         Raises:
             OSError: another process holds it.
         """
+        if not self.seize(node) and node not in self._held:  # a registration that is run again has it already
+            raise OSError(f"the lock of node {node} is held by another process")
+
+    def seize(self, byte: int) -> bool:
+        """Lock a byte if nobody has it, also in this process; return whether that was so."""
         with self._guard:
-            if node in self._held or not _try_lock(self._descriptor, node):
-                raise OSError(f"the lock of node {node} is held by another process")
-            self._held.add(node)
+            if byte in self._held or not _try_lock(self._descriptor, byte):
+                return False
+            self._held.add(byte)
+            return True
 
     def release(self, node: int) -> None:
         """Unlock it."""

@@ -65,6 +65,15 @@ def refuse(driver: sqlite3.Connection, path: str, may_migrate: bool) -> None:
         )
 
 
+def refuse_missing(path: str) -> None:
+    """Say that there is no file, and that none may be made.
+
+    Raises:
+        SchemaTooOld: always.
+    """
+    raise SchemaTooOld(f"{path} is not there, and migrate=False forbids to make it. Run `schedfactory migrate` first.")
+
+
 def upgrade(connection: Connection) -> None:
     """Bring the tables up to date, inside the caller's transaction."""
     from alembic import command
@@ -95,7 +104,7 @@ def by_hand(database: str | None) -> Iterator[Connection]:
     engine = sqlite.make_engine(path, "full", 30)
     with engine.connect() as connection:
         driver = sqlite.take_over(connection)
-        sqlite.make_writable(driver)
+        sqlite.make_writable(driver, Monotonic.now() + 30)
         sqlite.begin_immediate(driver, Monotonic.now() + 30)
         yield connection
         sqlite.commit(driver, Monotonic.now() + 30)

@@ -94,12 +94,19 @@ def take_over(writer: Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", writer.connection.driver_connection)
 
 
-def make_writable(connection: sqlite3.Connection) -> None:
-    """Let this connection write, in WAL mode; switching is lock-sensitive, so only where it is not on yet."""
+def make_writable(connection: sqlite3.Connection, deadline: float) -> None:
+    """Let this connection write, in WAL mode; the switch waits for nobody by itself, so it is tried until the deadline."""
     connection.execute("PRAGMA query_only=OFF").close()
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        connection.execute("PRAGMA journal_mode=WAL").close()
     connection.execute("PRAGMA busy_timeout=0").close()
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or Monotonic.now() >= deadline:
+                raise
+        Monotonic.sleep(random.uniform(0.001, 0.005))
 
 
 def refuse_unsafe(path: Path) -> None:

@@ -103,22 +103,26 @@ def test_a_job_cancelled_by_a_job_that_ran_before_it_never_starts(still):
     assert not ran
 
 
-def test_a_job_cancelled_while_it_is_claimed_ahead_of_its_worker_never_starts(scheduler):
+def test_a_job_cancelled_while_it_is_claimed_ahead_of_a_busy_worker_never_starts(scheduler, gate, eventually):
     ran = []
 
     @scheduler.task(name="quick")
-    def quick(number: int, cancels: bool = False) -> None:
+    def quick(number: int, holds: bool = False) -> None:
         ran.append(number)
-        if cancels:
-            scheduler.cancel(task="quick", status=["queued", "running"])
+        if holds:
+            gate()
 
     scheduler.start(workers=1)
     for job in scheduler.enqueue_many([quick.call(-1) for _ in range(300)]):
         job.wait("20s")  # the pace of the task is known now, so that its jobs are claimed ahead
     ran.clear()
-    jobs = scheduler.enqueue_many([quick.call(number, cancels=number == 0) for number in range(40)])
-    for job in jobs:
-        job.wait("20s")
+    jobs = scheduler.enqueue_many([quick.call(number, holds=number == 0) for number in range(40)])
+    gate.await_arrivals()
+    for job in jobs[1:]:
+        job.cancel()
+    eventually(lambda: scheduler.counts()["cancelled"] == 39)
+    gate.open()
+    jobs[0].wait("20s")
     assert ran == [0]
     assert {ending(job.refresh()) for job in jobs[1:]} == {("cancelled", "user")}
 

@@ -67,7 +67,10 @@ def test_a_thread_that_a_task_starts_needs_a_copy_of_its_context(still):
     @still.task(name="forks_out")
     def forks_out() -> None:
         context = contextvars.copy_context()
-        for thread in (threading.Thread(target=look, args=("bare",)), threading.Thread(target=context.run, args=(look, "copy"))):
+        for thread in (
+            threading.Thread(target=look, args=("bare",)),
+            threading.Thread(target=context.run, args=(look, "copy")),
+        ):
             thread.start()
             thread.join()
 

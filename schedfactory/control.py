@@ -1,0 +1,176 @@
+"""How a scheduler starts, stops, runs and tells of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from schedfactory.house import House
+from schedfactory.model.clock import DurationLike, duration
+from schedfactory.model.errors import WaitTimeout
+from schedfactory.model.health import Health
+from schedfactory.model.options import check_queue
+from schedfactory.model.reports import StatusReport
+from schedfactory.queries import Queries
+from schedfactory.running import context, signals
+from schedfactory.running.node import Node
+from schedfactory.storage import read
+
+
+class Control(Queries):
+    """The part of a `Scheduler` that has threads."""
+
+    _house: House
+
+    def _forget_threads(self) -> None:
+        self._guard = threading.Lock()
+        self._node: Node | None = None
+        self._last_node: Node | None = None
+        self._is_asked_to_stop = threading.Event()
+
+    def start(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
+        """Start the dispatcher and worker threads, and return at once.
+
+        Args:
+            workers: how many jobs run at the same time; 4 unless said.
+            queues: serve only these; None: all.
+
+        Raises:
+            ValueError: fewer than one worker, no queue.
+            RuntimeError: it runs already.
+            StorageError: the database cannot be used.
+        """
+        count = 4 if workers is None else workers
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"workers={count!r} is no number of workers. Pass an int of 1 or more.")
+        if count < 1:
+            raise ValueError(f"workers={count} is fewer than one. Pass 1 or more.")
+        if queues is not None:
+            queues = _check_queues(queues)
+        with self._guard:
+            if self._node is not None and not self._node.has_left:
+                raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
+            node = Node(self._house.shop(self), count, queues, self._is_asked_to_stop.set)
+            self._node = node
+            node.start()
+
+    def stop(self, timeout: DurationLike = "30s") -> None:
+        """Claim no more, let running jobs end, and give back what has not started. Nothing starts after this returns.
+
+        After `timeout` the running jobs' `cancelled` flags are set. Code that runs on regardless keeps its job until it
+        ends; then its result is stored, if this process still lives. Does nothing where nothing runs.
+        """
+        seconds = duration(timeout, "timeout").total_seconds()
+        self._is_asked_to_stop.set()
+        with self._guard:
+            node = self._node
+        if node is None:
+            return
+        if context.is_inside(self):  # which cannot wait for itself; whoever stops it next waits
+            node.drain()
+            return
+        node.stop(seconds)
+        with self._guard:
+            if self._node is node:
+                self._node, self._last_node = None, node
+
+    @contextmanager
+    def running(self, workers: int | None = None, queues: Sequence[str] | None = None) -> Iterator[Self]:
+        """Start, and stop at the end of the block."""
+        self.start(workers, queues)
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def run(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
+        """Start, and block until SIGINT or SIGTERM, or until `stop()` is called elsewhere; running jobs may end.
+
+        A second signal ends the process at once, with 128 plus its number; the jobs that ran are started again.
+        Signals reach only a `run()` on the main thread.
+
+        Raises:
+            SystemExit: 70, when the dispatcher cannot be kept alive, or the file is damaged.
+        """
+        self._is_asked_to_stop.clear()
+        with signals.caught(self._is_asked_to_stop.set):
+            self.start(workers, queues)
+            node = self._node
+            self._is_asked_to_stop.wait()
+            self.stop()
+            if node is not None and node.failure is not None:
+                raise SystemExit(70)
+
+    def run_due(self, limit: int | None = None) -> int:
+        """Run what is due in this thread until nothing is, and return the number of attempts: for tests, cron and scripts.
+
+        It is a node of its own, one job at a time in the order of a claim; what the jobs enqueue for now runs too. A
+        timeout sets the job's flag, and ends its attempt, while the code goes on: this thread cannot leave it.
+
+        Args:
+            limit: how many attempts at most.
+
+        >>> scheduler.run_due()
+        1
+        """
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ValueError(f"limit={limit!r} is no number of attempts. Pass an int of 0 or more.")
+        node = Node(self._house.shop(self), 1, None)
+        try:
+            return node.run_due(limit)
+        finally:
+            node.stop(0)
+
+    def wait_idle(self, timeout: DurationLike | None = None) -> None:
+        """Wait until nothing in the database is due or running. Jobs for later do not count.
+
+        Raises:
+            WaitTimeout: after `timeout`.
+            RuntimeError: without a timeout inside a task of this scheduler, which is running itself.
+        """
+        seconds = None if timeout is None else duration(timeout, "timeout").total_seconds()
+        self._refuse_endless_wait("the scheduler to be idle", seconds)
+        if self._house.waiting.until(0, self._is_idle, self._house.database.state, seconds) is None:
+            raise WaitTimeout(f"there were jobs due or running after {seconds:g} s: {self.counts()}")
+
+    def _is_idle(self) -> bool | None:
+        with self._house.database.read() as conn:
+            return None if read.is_busy(conn, self._house.clock()) else True
+
+    @property
+    def is_running(self) -> bool:
+        """True between `start()` and the begin of `stop()`."""
+        return self._node is not None and not self._node.is_stopping
+
+    def health(self) -> Health:
+        """Return how this process's dispatcher and workers do; see `Health`.
+
+        >>> scheduler.health().ok
+        True
+        """
+        node = self._node or self._last_node
+        if node is None or (node.has_left and node.failure is None):
+            return Health(True, (), "stopped", 0, 0, 0, 0, "ok")
+        return node.health()
+
+    def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
+        """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.
+
+        Args:
+            subjects: "job", "worker", "node"; none: all three.
+        """
+        self._house.reporter.listen(callback, *subjects)
+
+    def reports(self, *subjects: str) -> Iterator[StatusReport]:
+        """Subscribe now, and return an iterator over what happens in this process; it ends at `close()`."""
+        return self._house.reporter.reports(*subjects)
+
+
+def _check_queues(queues: Sequence[str]) -> list[str]:
+    if isinstance(queues, str) or not isinstance(queues, Sequence):
+        raise TypeError(f'queues={queues!r} is no list of names. Pass one such as ["mail"].')
+    if not queues:
+        raise ValueError("queues=[] serves nothing. Pass names, or None for all queues.")
+    return [check_queue(name) for name in queues]
