@@ -71,7 +71,9 @@ def refuse_missing(path: str) -> None:
     Raises:
         SchemaTooOld: always.
     """
-    raise SchemaTooOld(f"{path} is not there, and migrate=False forbids to make it. Run `schedfactory migrate` first.")
+    raise SchemaTooOld(
+        f"{path} is missing: there are no schedfactory tables, and migrate=False forbids to make them. Run `schedfactory migrate` first."
+    )
 
 
 def upgrade(connection: Connection) -> None:
