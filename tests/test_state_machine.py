@@ -10,7 +10,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -488,8 +487,8 @@ class Machine(RuleBasedStateMachine):
     def rows_are_the_models(self):
         if hasattr(self, "model"):
             rows = self.reader.execute(
-                "SELECT id, status, reason, priority, run_at, attempt, failures, crashes, snoozes, max_attempts, node, leftover,"
-                " fence, expires_at, finished_at FROM schedfactory_jobs ORDER BY id"
+                "SELECT id, status, reason, priority, run_at, attempt, failures, crashes, snoozes, max_attempts, node,"
+                " leftover, fence, expires_at, finished_at FROM schedfactory_jobs ORDER BY id"
             ).fetchall()
             assert [read(row) for row in rows] == [
                 life.row() for life in sorted(self.model.lives.values(), key=lambda one: one.id)

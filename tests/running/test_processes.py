@@ -178,7 +178,8 @@ def test_an_idle_node_notices_a_plain_sql_insert_of_another_process(scheduler, p
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
 with connection:
-    row = connection.execute("INSERT INTO schedfactory_jobs (task, args) VALUES ('noop', '{\\"x\\": 2}') RETURNING id").fetchone()
+    values = "VALUES ('noop', '{\\"x\\": 2}')"
+    row = connection.execute(f"INSERT INTO schedfactory_jobs (task, args) {values} RETURNING id").fetchone()
 print(row[0])
 """
     job = scheduler.get(int(python(source, path)))
@@ -365,7 +366,7 @@ def test_the_file_is_sound_after_deaths(scheduler, node, sql):
     scheduler.wait_idle("30s")
     counts = scheduler.counts()
     assert counts["succeeded"] == 1000
-    assert {status: number for status, number in sql("SELECT status, count(*) FROM schedfactory_jobs GROUP BY 1")} == {
+    assert dict(sql("SELECT status, count(*) FROM schedfactory_jobs GROUP BY 1")) == {
         status: number for status, number in counts.items() if number
     }
     assert scheduler.remote("app:work").enqueue(number=1).wait("20s").status == "succeeded"
