@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -274,16 +274,18 @@ class Machine(RuleBasedStateMachine):
     def teardown(self):
         if not hasattr(self, "nodes"):
             return
-        for life in self.model.lives.values():
-            told = [(one.number, one.status, one.reason) for one in self.scheduler.get(life.id).attempts()]
-            latest = [(life.attempt, life.status, None)] if life.status in ("running", "succeeded") else []
-            assert told == life.history + latest
-        assert self.reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        for node in self.nodes:
-            node._wake.close()
-            node._lock.release(node.id)
-        self.reader.close()
-        self.scheduler.close()
+        try:
+            for life in self.model.lives.values():
+                told = [(one.number, one.status, one.reason) for one in self.scheduler.get(life.id).attempts()]
+                latest = [(life.attempt, life.status, None)] if life.status in ("running", "succeeded") else []
+                assert told == life.history + latest
+            assert self.reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        finally:
+            for node in self.nodes:
+                node._wake.close()
+                node._lock.release(node.id)
+            self.reader.close()
+            self.scheduler.close()
 
     # Steps
 
@@ -542,11 +544,15 @@ def moment(text):
     return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
+# A failure is shown as it was found; the long profile makes it small, which takes minutes.
 settings.register_profile(
-    "ci", max_examples=60, stateful_step_count=40, deadline=None, database=None, print_blob=True,
-    suppress_health_check=list(HealthCheck),
+    "ci", max_examples=150, stateful_step_count=40, deadline=None, database=None, print_blob=True,
+    suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
 )  # fmt: skip
-settings.register_profile("long", settings.get_profile("ci"), max_examples=3_000, stateful_step_count=100)
+settings.register_profile(
+    "long", settings.get_profile("ci"), max_examples=3_000, stateful_step_count=100, phases=tuple(set(Phase) - {Phase.explain})
+)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 
-TestLivesOfJobs = pytest.mark.timeout(0 if os.environ.get("HYPOTHESIS_PROFILE") else 110)(Machine.TestCase)
-TestLivesOfJobs.settings = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+TestLivesOfJobs = pytest.mark.timeout(110 if PROFILE == "ci" else 0)(Machine.TestCase)
+TestLivesOfJobs.settings = settings.get_profile(PROFILE)

@@ -148,6 +148,8 @@ def test_a_watched_sleep_does_not_look_at_the_database_while_nothing_happens(tmp
     file = tmp_path / "jobs.db-wal"
     file.write_bytes(b"")
     wake = Wake(file, version)
+    if wake._watch is None:
+        pytest.skip("this user's watchers are used up")
     assert wake.sleep(0.3, 1) is False
     assert version.asked == 1
     wake.close()

@@ -176,7 +176,7 @@ for name in sys.stdin:
 
 
 def test_processes_that_open_a_fresh_file_at_once_all_work(program: Any) -> None:
-    processes = [program(FIRST_USE, str(number)) for number in range(4)]
+    processes = [program(FIRST_USE, str(number), name=f"app{number}.py") for number in range(4)]
     assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
     for number in range(10):
         for process in processes:
