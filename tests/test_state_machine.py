@@ -177,13 +177,13 @@ class Model:
             if life.leftover and life.node == node:
                 self.release(life)
 
-    def cancel(self, life, now):
+    def cancel(self, life, now, is_here):
         if life.status in UNSTARTED:
             life.cancel_requested = True
             life.end("cancelled", "user", now)
             return 1
         if life.status == "running" and not life.cancel_requested:
-            life.cancel_requested = True
+            life.cancel_requested, life.is_flagged = True, is_here
             return 1
         return 0
 
@@ -242,6 +242,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, calls):
         self.clock = Clock()
         self.scheduler = Scheduler(folder.fresh(), clock=self.clock, durability="normal")
+        self.elsewhere = Scheduler(folder.path, clock=self.clock, durability="normal")
         self.then = None  # what the code that runs next raises
         retry = Retry(1, backoff="constant", base=RETRY_WAIT, jitter=False)
 
@@ -256,7 +257,7 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.fences = {}
         self.nodes = [self.new_node(), self.new_node()]
-        self.dead = []  # jobs of dead nodes whose code does not know it, with their seats
+        self.dead = []  # jobs of dead nodes whose code does not know it
         for call in calls:
             self.enqueue_one(*call)
 
@@ -267,8 +268,8 @@ class Machine(RuleBasedStateMachine):
     def new_node(self):
         node = Node(self.scheduler._house.shop(self.scheduler), 1, None)
         node._dispatcher.workers = 0  # claims are asked for one by one
-        node.seats = {}  # the running jobs, with the seat that each is at
-        node.late = {}  # those whose code ran over its time
+        node.in_hand = []  # the running jobs, whose code has begun
+        node.late = []  # those whose code ran over its time
         return node
 
     def teardown(self):
@@ -285,6 +286,7 @@ class Machine(RuleBasedStateMachine):
                 node._wake.close()
                 node._lock.release(node.id)
             self.reader.close()
+            self.elsewhere.close()
             self.scheduler.close()
 
     # Steps
@@ -322,7 +324,7 @@ class Machine(RuleBasedStateMachine):
         job = node._dispatcher.claim_for(seat, self.now)
         self.model.round(node.id, self.now)
         best = self.model.best()[:1]
-        in_hand = [self.model.lives[one.id] for one in node.seats]
+        in_hand = [self.model.lives[one.id] for one in node.in_hand]
         suspicious = [life for life in best + in_hand if life.crashes >= MAX_CRASHES - 1]
         if suspicious and in_hand:  # what may kill its process runs alone
             best = []
@@ -330,26 +332,26 @@ class Machine(RuleBasedStateMachine):
         if job is not None:
             self.model.take(best[0], node.id)
             assert (job.attempt, job.fence) == (best[0].attempt, best[0].fence)
-            node.seats[job] = seat
+            node.in_hand.append(job)
         return job
 
-    @precondition(lambda self: any(node.seats for node in self.nodes))
+    @precondition(lambda self: any(node.in_hand for node in self.nodes))
     @rule(which=number, how=how_it_ends)
     def finish(self, which, how):
-        running = [(node, job) for node in self.nodes for job in node.seats]
+        running = [(node, job) for node in self.nodes for job in node.in_hand]
         self.end(*running[which % len(running)], how)
 
     def end(self, node, job, how):
-        seat = node.seats.pop(job)
+        node.in_hand.remove(job)
         life = self.model.lives[job.id]
         if how == "times out":
             assert node._desk.settle(job)
             job.cause = job.cause or "timeout"
             node._desk.ended.append((job, node._attempts.time_out(job, timedelta(seconds=1)), self.now))
-            node.late[job] = seat
+            node.late.append(job)
         else:
             self.then = raised(how)
-            seat.do(job)
+            self.run(node, job)
         node._dispatcher.round(self.now)
         self.model.finish(life, how, self.now)
         self.model.round(node.id, self.now)
@@ -360,7 +362,8 @@ class Machine(RuleBasedStateMachine):
         late = [(node, job) for node in self.nodes for job in node.late]
         node, job = late[which % len(late)]
         self.then = raised(how)
-        node.late.pop(job).do(job)
+        node.late.remove(job)
+        self.run(node, job)
         node._dispatcher.round(self.now)
         self.model.release(self.model.lives[job.id])
         self.model.round(node.id, self.now)
@@ -372,10 +375,12 @@ class Machine(RuleBasedStateMachine):
         self.model.round(node.id, self.now)
 
     @precondition(lambda self: self.model.lives)
-    @rule(which=number)
-    def cancel(self, which):
+    @rule(which=number, is_here=st.booleans())
+    def cancel(self, which, is_here):
+        """In this process the code sees it at once, from another one after the next round."""
         life = self.pick(which)
-        assert self.scheduler.cancel(life.id) == self.model.cancel(life, self.now)
+        scheduler = self.scheduler if is_here else self.elsewhere
+        assert scheduler.cancel(life.id) == self.model.cancel(life, self.now, is_here)
 
     @precondition(lambda self: self.model.those(*FINAL))
     @rule(which=number)
@@ -455,7 +460,7 @@ class Machine(RuleBasedStateMachine):
         node = self.nodes[which]
         node._wake.close()
         node._lock.release(node.id)
-        self.dead += [(node, job, seat) for job, seat in node.seats.items()]
+        self.dead += [(node, job) for job in node.in_hand]
         self.scheduler.run_due(limit=0)  # any other node looks after the dead
         self.model.die(node.id, self.now)
         self.model.round(None, self.now)
@@ -464,9 +469,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.dead)
     @rule(which=number, how=st.sampled_from(["succeeds", "raises", "snoozes 0"]))
     def a_dead_nodes_code_ends_late(self, which, how):
-        node, job, seat = self.dead.pop(which % len(self.dead))
+        node, job = self.dead.pop(which % len(self.dead))
         self.then = raised(how)
-        seat.do(job)
+        self.run(node, job)
         node._dispatcher.round(self.now)
         assert job.cause == "lost"
         self.model.round(node.id, self.now)
@@ -525,6 +530,10 @@ class Machine(RuleBasedStateMachine):
         lives = self.model.those(*statuses) if statuses else list(self.model.lives.values())
         return lives[which % len(lives)]
 
+    def run(self, node, job):
+        """Let the code go on to its end, as a worker does."""
+        node._desk.end(job, node._attempts.run(job), self.now)
+
     def ahead(self):
         return [life for life in self.model.those("running") if not life.has_begun and not life.cancel_requested]
 
@@ -546,7 +555,7 @@ def moment(text):
 
 # A failure is shown as it was found; the long profile makes it small, which takes minutes.
 settings.register_profile(
-    "ci", max_examples=150, stateful_step_count=40, deadline=None, database=None, print_blob=True,
+    "ci", max_examples=120, stateful_step_count=40, deadline=None, database=None, print_blob=True,
     suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
 )  # fmt: skip
 settings.register_profile(
