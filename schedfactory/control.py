@@ -121,7 +121,7 @@ class Control(Queries):
         try:
             return node.run_due(limit)
         finally:
-            node.stop(0)
+            node.stop(5)  # nothing runs; it has only to sign off
 
     def wait_idle(self, timeout: DurationLike | None = None) -> None:
         """Wait until nothing in the database is due or running. Jobs for later do not count.

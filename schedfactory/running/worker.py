@@ -38,7 +38,7 @@ class Worker:
     def do(self, job: RunningJob) -> None:
         """Run one job, and hand back how it ended."""
         job.began = Monotonic.now()
-        ending = cancelled() if job.cause == "user" else self._attempts.run(job)
+        ending = cancelled() if job.cause == "user" and job.is_ahead else self._attempts.run(job)
         job.took = Monotonic.now() - job.began
         self._desk.end(job, ending, self._clock())
 

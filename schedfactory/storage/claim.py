@@ -98,6 +98,13 @@ _GIVE_BACK = Statement(
     ),
     "job at_fence by_node was",
 )
+_CANCEL_RETURNED = Statement(
+    update(jobs)
+    .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.cancel_requested_at.is_not(None))
+    .values(status=const("cancelled"), reason=const("user"), finished_at=jobs.c.cancel_requested_at)
+    .returning(jobs.c.id),
+    "jobs",
+)
 _GIVE_BACK_OTHERS = Statement(
     update(jobs)
     .where(jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"), jobs.c.id.not_in(_listed("in_hand")))
@@ -208,6 +215,8 @@ def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:
 def give_back(conn: Connection, claims: Sequence[tuple[int, int, int, str | None]]) -> None:
     """Return claims whose code has not started, as if they had never been: (id, fence, node, former reason)."""
     _GIVE_BACK.run_many(conn, claims)
+    ended = _CANCEL_RETURNED.run(conn, (codec.encode([one[0] for one in claims]),)).fetchall()
+    totals.add_jobs(conn, [row[0] for row in ended])
 
 
 def give_back_others(conn: Connection, node: int, in_hand: Sequence[int]) -> int:

@@ -122,7 +122,7 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(folder):
 
 def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, sql, listed):
     sql(filled, "INSERT INTO schedfactory_jobs (task, args) VALUES ('t', 'x=1')")
-    assert listed()[0]["args"] is None
+    assert listed()[0]["args"] == {}
     assert " t " in cli("--database", filled, "jobs").stdout
 
 
