@@ -129,11 +129,13 @@ def test_sqlalchemy_reads_tables_and_views(shop: Scheduler) -> None:
         assert connection.execute(select(tables.failures)).all() == []
 
 
-def test_a_length_across_a_month_is_right_to_the_microsecond(client: Client) -> None:
-    client.execute(
-        "INSERT INTO schedfactory_jobs (task, run_at, started_at, finished_at) VALUES"
-        " ('x', '2026-02-28 23:59:59.999999', '2026-03-01 00:00:00.000000', '2027-03-01 00:00:00.000001')"
+def test_a_length_is_right_to_the_microsecond_at_the_end_of_a_second_too(client: Client) -> None:
+    last, first, next_year = "2026-02-28 23:59:59.999999", "2026-03-01 00:00:00.000000", "2027-02-28 23:59:59.999999"
+    client.executemany(
+        "INSERT INTO schedfactory_jobs (task, run_at, started_at, finished_at) VALUES ('x', ?, ?, ?)",
+        [(last, first, next_year), (first, next_year, next_year), (last, last, first)],
     )
-    (row,) = read(client, "SELECT wait_ms, run_ms FROM schedfactory_history")
     year_ms = timedelta(days=365).total_seconds() * 1000
-    assert row == {"wait_ms": pytest.approx(0.001), "run_ms": pytest.approx(year_ms + 0.001, abs=1e-4)}
+    rows = [(row["wait_ms"], row["run_ms"]) for row in read(client, "SELECT * FROM schedfactory_history ORDER BY id")]
+    expected = [(0.001, year_ms - 0.001), (year_ms - 0.001, 0), (0, 0.001)]
+    assert rows == [(pytest.approx(wait, abs=1e-4), pytest.approx(run, abs=1e-4)) for wait, run in expected]
