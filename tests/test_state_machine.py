@@ -22,12 +22,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from schedfactory import Cancel, Fail, JobFinished, Retry, Scheduler, Snooze
 from schedfactory.running.node import Node
 from schedfactory.running.worker import Worker
-from schedfactory.storage import claim
+from schedfactory.storage import claim, nodes
 
 FINAL = ("succeeded", "failed", "cancelled")
 UNSTARTED = ("scheduled", "queued")
-RETRY_WAIT = timedelta(seconds=10)
 MAX_CRASHES = 3
+HARD_WAIT = timedelta(seconds=10)  # before a retry of the hard task; the soft one goes on at once
 
 number = st.integers(0, 1_000)  # which of those there are
 node_number = st.integers(0, 1)
@@ -50,7 +50,7 @@ class Life:
     status: str
     expires_at: datetime | None
     max_attempts: int
-    ends_by_crash: bool
+    is_hard: bool
     reason: str | None = None
     attempt: int = 0
     failures: int = 0
@@ -123,7 +123,7 @@ class Model:
         life.failures += 1
         life.note("failed", reason)
         if life.failures < life.max_attempts - life.snoozes:
-            life.go_back("retry", now + RETRY_WAIT, now)
+            life.go_back("retry", now + HARD_WAIT * life.is_hard, now)
         else:
             life.end("failed", reason, now)
 
@@ -152,13 +152,15 @@ class Model:
         else:
             self.fail(life, "error", now)
 
-    def release(self, life):
+    def release(self, life, fence):
+        if not life.leftover or life.fence != fence:
+            return  # it was taken from that code
         life.leftover = False
         if life.status not in FINAL:
             life.node = None
 
     def die(self, node, now):
-        """A node's process ends, and another one notices."""
+        """A node's process ends or seems to, and another one notices."""
         for life in self.those("running"):
             if life.node != node:
                 continue
@@ -169,13 +171,13 @@ class Model:
                 life.attempt -= 1
             if life.cancel_requested:
                 life.end("cancelled", "user", now)
-            elif life.has_begun and (life.ends_by_crash or life.crashes >= MAX_CRASHES):
+            elif life.has_begun and (life.is_hard or life.crashes >= MAX_CRASHES):
                 life.end("failed", "crashed", now)
             else:
                 life.status, life.reason, life.node = "queued", "crash", None
         for life in self.lives.values():
             if life.leftover and life.node == node:
-                self.release(life)
+                self.release(life, life.fence)
 
     def cancel(self, life, now, is_here):
         if life.status in UNSTARTED:
@@ -238,26 +240,26 @@ def _folder():
 
 
 class Machine(RuleBasedStateMachine):
-    @initialize(calls=st.lists(a_call, min_size=2, max_size=6))
+    @initialize(calls=st.lists(a_call, min_size=1, max_size=4))
     def begin(self, calls):
         self.clock = Clock()
         self.scheduler = Scheduler(folder.fresh(), clock=self.clock, durability="normal")
         self.elsewhere = Scheduler(folder.path, clock=self.clock, durability="normal")
         self.then = None  # what the code that runs next raises
-        retry = Retry(1, backoff="constant", base=RETRY_WAIT, jitter=False)
 
         def act() -> int:
             if self.then is not None:
                 raise self.then
             return 7
 
-        self.soft = self.scheduler.task(name="soft", retry=retry)(act)
-        self.hard = self.scheduler.task(name="hard", retry=retry, on_crash="fail")(act)
+        self.soft = self.scheduler.task(name="soft", retry=Retry(1, backoff="constant", base=0))(act)
+        waits = Retry(1, backoff="constant", base=HARD_WAIT, jitter=False)
+        self.hard = self.scheduler.task(name="hard", retry=waits, on_crash="fail")(act)
         self.reader = sqlite3.connect(folder.path)
         self.model = Model()
         self.fences = {}
         self.nodes = [self.new_node(), self.new_node()]
-        self.dead = []  # jobs of dead nodes whose code does not know it
+        self.lost = []  # nodes and jobs that were taken from them, whose code does not know it
         for call in calls:
             self.enqueue_one(*call)
 
@@ -269,6 +271,8 @@ class Machine(RuleBasedStateMachine):
         node = Node(self.scheduler._house.shop(self.scheduler), 1, None)
         node._dispatcher.workers = 0  # claims are asked for one by one
         node.in_hand = []  # the running jobs, whose code has begun
+        node.is_given_up = False
+        node.suspects = set()  # those that were there at two deaths
         node.late = []  # those whose code ran over its time
         return node
 
@@ -324,15 +328,17 @@ class Machine(RuleBasedStateMachine):
         job = node._dispatcher.claim_for(seat, self.now)
         self.model.round(node.id, self.now)
         best = self.model.best()[:1]
-        in_hand = [self.model.lives[one.id] for one in node.in_hand]
-        suspicious = [life for life in best + in_hand if life.crashes >= MAX_CRASHES - 1]
-        if suspicious and in_hand:  # what may kill its process runs alone
+        in_hand = node.in_hand + [one for other, one in self.lost if other is node]
+        is_suspicious = any(life.crashes >= MAX_CRASHES - 1 for life in best)
+        if in_hand and (is_suspicious or node.suspects.intersection(in_hand)):  # what may kill its process runs alone
             best = []
         assert [one.id for one in (job,) if one] == [life.id for life in best]
         if job is not None:
             self.model.take(best[0], node.id)
             assert (job.attempt, job.fence) == (best[0].attempt, best[0].fence)
             node.in_hand.append(job)
+            if is_suspicious:
+                node.suspects.add(job)
         return job
 
     @precondition(lambda self: any(node.in_hand for node in self.nodes))
@@ -365,7 +371,8 @@ class Machine(RuleBasedStateMachine):
         node.late.remove(job)
         self.run(node, job)
         node._dispatcher.round(self.now)
-        self.model.release(self.model.lives[job.id])
+        if job.id in self.model.lives:  # else it was pruned
+            self.model.release(self.model.lives[job.id], job.fence)
         self.model.round(node.id, self.now)
 
     @rule(which=node_number)
@@ -442,6 +449,8 @@ class Machine(RuleBasedStateMachine):
         """A worker notes that it begins it; the row does not say so yet."""
         life = self.ahead()[which % len(self.ahead())]
         [node] = [node for node in self.nodes if node.id == life.node]
+        if node.is_given_up:  # that is for nodes with a lock file of their own, where these notes would be
+            return
         node._desk._begun(life.id, life.fence, 1)
         life.has_begun = True
 
@@ -460,16 +469,27 @@ class Machine(RuleBasedStateMachine):
         node = self.nodes[which]
         node._wake.close()
         node._lock.release(node.id)
-        self.dead += [(node, job) for job in node.in_hand]
+        self.lost += [(node, job) for job in node.in_hand]
         self.scheduler.run_due(limit=0)  # any other node looks after the dead
         self.model.die(node.id, self.now)
         self.model.round(None, self.now)
         self.nodes[which] = self.new_node()
 
-    @precondition(lambda self: self.dead)
+    @precondition(lambda self: self.model.those("running") or any(node.late for node in self.nodes))
+    @rule(which=node_number)
+    def give_up_a_node_that_lives(self, which):
+        """As one of another host that was silent for too long; it goes on."""
+        node = self.nodes[which]
+        self.scheduler._house.database.write(lambda conn: nodes.rescue(conn, node._lock, node.id, self.now))
+        self.lost += [(node, job) for job in node.in_hand]
+        node.in_hand = []
+        node.is_given_up = True
+        self.model.die(node.id, self.now)
+
+    @precondition(lambda self: self.lost)
     @rule(which=number, how=st.sampled_from(["succeeds", "raises", "snoozes 0"]))
-    def a_dead_nodes_code_ends_late(self, which, how):
-        node, job = self.dead.pop(which % len(self.dead))
+    def code_that_lost_its_job_ends(self, which, how):
+        node, job = self.lost.pop(which % len(self.lost))
         self.then = raised(how)
         self.run(node, job)
         node._dispatcher.round(self.now)
@@ -510,6 +530,11 @@ class Machine(RuleBasedStateMachine):
             assert {status: jobs for status, jobs in totals if jobs} == {
                 status: counts[status] for status in FINAL if counts[status]
             }
+
+    @invariant()
+    def a_node_knows_what_it_has_in_hand(self):
+        for node in getattr(self, "nodes", []):
+            assert all(node._dispatcher.in_flight.get(job.id) is job for job in node.in_hand)
 
     @invariant()
     def a_fence_only_grows(self):
