@@ -328,10 +328,11 @@ class Machine(RuleBasedStateMachine):
         job = node._dispatcher.claim_for(seat, self.now)
         self.model.round(node.id, self.now)
         best = self.model.best()[:1]
-        in_hand = node.in_hand + [one for other, one in self.lost if other is node]
         is_suspicious = any(life.crashes >= MAX_CRASHES - 1 for life in best)
-        if in_hand and (is_suspicious or node.suspects.intersection(in_hand)):  # what may kill its process runs alone
-            best = []
+        if is_suspicious or node.suspects:  # what may kill its process runs alone
+            may_count = any(other is node for other, _ in self.lost)  # code that lost its job and still runs
+            if (node.in_hand and (is_suspicious or node.suspects.intersection(node.in_hand))) or (job is None and may_count):
+                best = []
         assert [one.id for one in (job,) if one] == [life.id for life in best]
         if job is not None:
             self.model.take(best[0], node.id)
