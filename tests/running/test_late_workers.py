@@ -155,6 +155,7 @@ def test_the_end_of_code_left_over_by_an_older_run_does_not_free_the_job_of_a_ne
     task.then[:] = [None]
     hands[0].end(old)
     assert job.refresh().node == held.node
+    assert hands[0].node.busy == 1
     assert hands[1].claim() is None
     hands[0].end(new)
     assert hands[1].claim().attempt == 3
