@@ -267,7 +267,8 @@ class Dispatcher:
                 is_stopped = job.cause == "user" and outcome.status not in FINAL
                 self._reporter.tell("job", job.id, "end", at, "cancelled" if is_stopped else outcome.status)
         for job in batch.released:
-            self.leftovers.pop(job.id, None)
+            if self.leftovers.get(job.id) is job:
+                del self.leftovers[job.id]
         for job in batch.stale:
             self._forget(job)
         self.flag(batch.cancelled)
@@ -277,9 +278,10 @@ class Dispatcher:
             self._reporter.tell("job", job_id, "end", batch.now, "cancelled")
 
     def _forget(self, job: RunningJob) -> None:
-        self.in_flight.pop(job.id, None)
-        self._limits.pop(job.id, None)
-        self._suspects.discard(job.id)
+        if self.in_flight.get(job.id) is job:  # an attempt that lost its job may end beside the next one
+            del self.in_flight[job.id]
+            self._limits.pop(job.id, None)
+            self._suspects.discard(job.id)
 
     def _hand_over(self, batch: Batch) -> None:
         jobs = []
@@ -356,5 +358,7 @@ class Dispatcher:
             pause = min(pause, NOTE_S - (Monotonic.now() - self._noted_at))
         for job_id, limit in self._limits.items():
             began = self.in_flight[job_id].began
-            pause = min(pause, NOTE_S if began is None else began + limit.total_seconds() - Monotonic.now())
+            pause = min(
+                pause, min(NOTE_S, limit.total_seconds()) if began is None else began + limit.total_seconds() - Monotonic.now()
+            )
         return max(pause, 0.0)

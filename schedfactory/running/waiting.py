@@ -42,6 +42,7 @@ class Waiting:
         pause = _FIRST_PAUSE_S
         with self._expecting(job_id) as event:
             while True:
+                event.clear()
                 seen = state()
                 found = look()
                 if found is not None:
@@ -52,7 +53,6 @@ class Waiting:
                         return None
                     is_told = event.wait(left)
                     pause = min(pause * 1.5, _LONGEST_PAUSE_S)
-                    event.clear()
                     if is_told or seen is None or state() != seen:
                         break
 
