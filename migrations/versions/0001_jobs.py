@@ -115,8 +115,10 @@ STATEMENTS = (
     """
     CREATE VIEW schedfactory_history AS
     SELECT id, task, queue, priority, status, reason, args, run_at, created_at, started_at, finished_at,
-        round((strftime('%s', substr(started_at, 1, 19)) - strftime('%s', substr(run_at, 1, 19))) * 1000
-            + (substr(started_at, 21) - substr(run_at, 21)) / 1000.0, 3) AS wait_ms,
+        CASE WHEN started_at >= run_at THEN
+            round((strftime('%s', substr(started_at, 1, 19)) - strftime('%s', substr(run_at, 1, 19))) * 1000
+                + (substr(started_at, 21) - substr(run_at, 21)) / 1000.0, 3)
+        END AS wait_ms,
         round((strftime('%s', substr(finished_at, 1, 19)) - strftime('%s', substr(started_at, 1, 19))) * 1000
             + (substr(finished_at, 21) - substr(started_at, 21)) / 1000.0, 3) AS run_ms,
         attempt, result, error

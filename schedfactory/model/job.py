@@ -181,7 +181,9 @@ class Job(Generic[R]):
 
     @property
     def wait_time(self) -> pendulum.Duration | None:
-        """How long it waited, from `run_at` to the latest `started_at`; None before its first start."""
+        """How long it waited, from `run_at` to the latest `started_at`; None before a start, and while it waits again."""
+        if self.started_at is None or self.started_at < self.run_at:
+            return None
         return _between(self.run_at, self.started_at)
 
     @property

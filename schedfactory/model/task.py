@@ -153,6 +153,8 @@ class Task(Generic[P, R]):
 
     def retry_for(self, max_attempts: int | None, stored: str | None) -> Retry:
         """Return a row's retry: its own numbers and names over this task's."""
+        if stored is None and max_attempts in (None, self.retry.max_attempts):
+            return self.retry
         changes: dict[str, Any] = {} if stored is None else msgspec.json.decode(stored, type=dict[str, Any])
         if max_attempts is not None:
             changes["max_attempts"] = max_attempts

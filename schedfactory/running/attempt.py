@@ -78,6 +78,8 @@ class Attempts:
     def _retry_of(job: RunningJob, task: Task[..., Any]) -> Retry:
         retry = task.retry_for(job.max_attempts, job.retry)
         job.max_attempts = retry.max_attempts  # rows that plain SQL or a remote producer wrote leave it to the task
+        if not job.snoozes:
+            return retry
         return replace(retry, max_attempts=max(retry.max_attempts - job.snoozes, 1))  # each snooze has raised it by one
 
     def _store(self, value: Any) -> Outcome:

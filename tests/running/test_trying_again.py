@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedfactory import Cancel, Fail, Retry, RetryAfter, Snooze
+from schedfactory import Cancel, Fail, Retry, RetryAfter, Snooze, current_job
 
 
 def waits(still, clock, job):
@@ -284,3 +284,19 @@ def test_a_requeued_expired_job_no_longer_expires(still, clock):
     assert job.requeue().expires_at is None
     still.run_due()
     assert job.refresh().status == "succeeded"
+
+
+def test_a_job_that_waits_again_has_no_wait_time_yet(still, clock, sql):
+    @still.task(name="sleepy")
+    def sleepy() -> None:
+        if current_job().attempt == 1:
+            raise Snooze("1h")
+
+    job = sleepy.enqueue()
+    still.run_due()
+    assert job.refresh().wait_time is None
+    assert sql("SELECT wait_ms FROM schedfactory_history") == [(None,)]
+    clock.advance(hours=1, seconds=2)
+    still.run_due()
+    assert job.refresh().wait_time.total_seconds() == 2
+    assert sql("SELECT wait_ms FROM schedfactory_history") == [(2000.0,)]
