@@ -6,6 +6,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -89,5 +90,9 @@ class Desk:
 
 
 def emptied(line: deque[T]) -> list[T]:
-    """Take everything that is in line now."""
-    return [line.popleft() for _ in range(len(line))]
+    """Take everything that is in line now; others may take from it, too."""
+    found: list[T] = []
+    with suppress(IndexError):
+        for _ in range(len(line)):
+            found.append(line.popleft())  # noqa: PERF401 - what was taken before the line was empty must be kept
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
 from schedfactory.model.running_job import CLAIMED, RunningJob
 from schedfactory.running.attempt import Attempts
+from schedfactory.running.batch import Batch
 from schedfactory.running.desk import Desk, Seat, emptied
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
@@ -21,7 +21,6 @@ from schedfactory.running.waiting import Waiting
 from schedfactory.storage import claim, finish, nodes, notes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database, data_version
-from schedfactory.storage.finish import Ended
 from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
@@ -35,26 +34,6 @@ LINGER_S = 0.002  # for more ends to come, while there is work ahead
 STALE_S = 0.01  # claimed ahead and not begun for this long: given back
 NOTE_S = 0.25  # between two writes of progress
 RETRY_S = (0.1, 5.0)  # first and longest pause after the database failed
-
-
-@dataclass
-class Batch:
-    """What one round brings to the database, and what it finds there."""
-
-    now: datetime
-    ended: list[Ended] = field(default_factory=list)
-    noted: list[RunningJob] = field(default_factory=list)
-    released: list[RunningJob] = field(default_factory=list)
-    stale: list[RunningJob] = field(default_factory=list)
-    labelled: list[RunningJob] = field(default_factory=list)
-    seats: list[Seat] = field(default_factory=list)
-    claimed: list[Row] = field(default_factory=list)
-    lost: list[RunningJob] = field(default_factory=list)
-    cancelled: list[int] = field(default_factory=list)
-    expired: list[int] = field(default_factory=list)
-    has_more: bool = False
-    next_at: datetime | None = None
-    seen: int | None = None
 
 
 class Dispatcher:
@@ -104,6 +83,9 @@ class Dispatcher:
         self._trouble_s = 0.0
         self._limits: dict[int, timedelta] = {}
         self._suspects: set[int] = set()
+        self._stale: list[
+            RunningJob
+        ] = []  # to be given back, and never run here any more: a commit that failed may have done it
         self._is_stuck = False  # what was claimed ahead was given back, and no job has ended since
         self._guard = threading.Lock()
 
@@ -131,6 +113,8 @@ class Dispatcher:
         batch = self._gather(now)
         try:
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
+            if any(self._starts_once(row) for row in batch.claimed):
+                self._database.sync()  # such a start must be known even after a power loss
         except StorageError as error:
             return self._keep(batch, error)
         except BaseException as error:  # a mistake of ours, but what has ended must not be lost by it
@@ -140,8 +124,6 @@ class Dispatcher:
             self.trouble = None
             _log.warning("node %d: the database works again", self.node)
         self._settle(batch)
-        if any(self._starts_once(row) for row in batch.claimed):
-            self._database.sync()  # such a start must be known even after a power loss
         self._hand_over(batch)
         return self._pause(batch)
 
@@ -169,12 +151,11 @@ class Dispatcher:
                 job.noted = True  # before it is read: what is said from here on is noted anew
             self._noted_at = monotonic
         if desk.ahead and (self.is_draining or monotonic - self._claimed_ahead_at > STALE_S):
-            batch.stale = emptied(desk.ahead)
+            self._stale += emptied(desk.ahead)
+        batch.stale = list(self._stale)
         if not self.is_draining:
+            self._seat_ahead()
             batch.seats = list(desk.idle)
-            while batch.seats and desk.ahead:  # nobody needs the database for what is claimed already
-                self._give(desk.idle.popleft(), desk.ahead.popleft())
-                batch.seats.pop(0)
         if self.trouble is not None:
             batch.seats = []
         batch.labelled = self._unlabelled(ending)
@@ -271,6 +252,7 @@ class Dispatcher:
                 del self.leftovers[job.id]
         for job in batch.stale:
             self._forget(job)
+        self._stale.clear()
         self.flag(batch.cancelled)
         self._waiting.announce(job.id for job, outcome, _ in batch.ended if outcome.status in FINAL or job.cause == "user")
         self._waiting.announce(batch.expired)
@@ -305,9 +287,16 @@ class Dispatcher:
             self.desk.ahead.extend(more)
         self.desk.few = len(self.desk.ahead) // 2
 
-    def _give(self, seat: Seat, job: RunningJob) -> None:
-        self.desk.begin(job, seat, self._clock())
-        seat.inbox.put(job)
+    def _seat_ahead(self) -> None:
+        """Give what is claimed already to who is idle: nobody needs the database for that."""
+        while self.desk.idle:
+            try:
+                job = self.desk.ahead.popleft()
+            except IndexError:  # a worker may have taken the last one
+                return
+            seat = self.desk.idle.popleft()
+            self.desk.begin(job, seat, self._clock())
+            seat.inbox.put(job)
 
     def _unlabelled(self, ending: set[int]) -> list[RunningJob]:
         """Return the jobs that were claimed ahead and have been running for a while, whose rows do not say so yet."""
@@ -337,7 +326,6 @@ class Dispatcher:
         self._trouble_s = min(max(self._trouble_s * 2, RETRY_S[0]), RETRY_S[1])
         self.desk.ended.extendleft(reversed(batch.ended))
         self.desk.released.extendleft(reversed(batch.released))
-        self.desk.ahead.extendleft(reversed(batch.stale))
         for job in batch.labelled:
             job.is_ahead = True
         for job in batch.noted:

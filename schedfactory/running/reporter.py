@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from schedfactory.model.clock import to_pendulum
+from schedfactory.model.clock import Monotonic, to_pendulum
 from schedfactory.model.reports import StatusReport, Subject, subjects_of
 
 _log = logging.getLogger("schedfactory")
 _MOST_KEPT = 10_000
+_PATIENCE_S = 5.0
 Callback = Callable[[StatusReport], object]
 
 
@@ -22,6 +23,7 @@ class Reporter:
     def __init__(self) -> None:
         self._listeners: list[tuple[tuple[Subject, ...], queue.Queue[StatusReport | None]]] = []
         self._wanted: frozenset[Subject] = frozenset()
+        self._threads: list[threading.Thread] = []
         self._guard = threading.Lock()
 
     def wants(self, subject: Subject) -> bool:
@@ -43,7 +45,9 @@ class Reporter:
     def listen(self, callback: Callback, *subjects: str) -> None:
         """Call `callback(report)` for each report from now on, one after the other, on a thread of its own."""
         reports = self.reports(*subjects)
-        threading.Thread(target=_serve, args=(reports, callback), name="schedfactory-listener", daemon=True).start()
+        thread = threading.Thread(target=_serve, args=(reports, callback), name="schedfactory-listener", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def reports(self, *subjects: str) -> Iterator[StatusReport]:
         """Subscribe now, and return an iterator that waits for reports until `close()`."""
@@ -55,7 +59,7 @@ class Reporter:
         return iter(inbox.get, None)
 
     def close(self) -> None:
-        """End all iterators and callbacks, after what was told so far."""
+        """End all iterators and callbacks, after what was told so far; callbacks get a few seconds for that."""
         with self._guard:
             listeners, self._listeners, self._wanted = self._listeners, [], frozenset()
         for _, inbox in listeners:
@@ -65,6 +69,11 @@ class Reporter:
                     break
                 except queue.Full:  # the end counts more than the oldest report
                     inbox.get_nowait()
+        end = Monotonic.now() + _PATIENCE_S
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # a callback may be who closes
+                thread.join(max(end - Monotonic.now(), 0))
+        self._threads.clear()
 
 
 def _serve(reports: Iterator[StatusReport], callback: Callback) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from schedfactory.model.clock import Monotonic
+from schedfactory.model.errors import StorageError
 from schedfactory.storage.locks import lock_file
 
 _PAGES = 1_000
@@ -49,7 +50,10 @@ class Checkpoints:
 
     def _checkpoint(self, driver: sqlite3.Connection) -> bool:
         """Return whether nothing is left to be done: also where another process is at it."""
-        lock = lock_file(self._path)
+        try:
+            lock = lock_file(self._path)
+        except StorageError:
+            return False  # nobody can be kept from doing it at the same time; it can wait
         if not lock.seize(_LEADER):
             return True
         try:

@@ -8,10 +8,8 @@ that wait in one transaction, so that many threads share one commit, and one fsy
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +20,7 @@ from sqlalchemy import Connection
 
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
-from schedfactory.storage import sqlite
+from schedfactory.storage import fork, sqlite
 from schedfactory.storage.checkpoint import Checkpoints
 from schedfactory.storage.opening import Connections, connect
 
@@ -33,9 +31,6 @@ Stored = Callable[[Connection, T], bool]
 
 # What a fork leaves in the child: never closed, because closing a descriptor drops the locks of this process's other ones.
 _abandoned: list[object] = []
-_all: weakref.WeakSet[Database] = weakref.WeakSet()
-_forking = threading.Lock()
-_held: list[Database] = []
 
 
 class Database:
@@ -55,7 +50,7 @@ class Database:
         self._may_migrate = may_migrate
         self._bells: list[Callable[[], None]] = []
         self._reset()
-        _all.add(self)
+        fork.watch(self)
 
     def _reset(self) -> None:
         self._opening = threading.Lock()
@@ -232,7 +227,6 @@ class Database:
                 ticket.value = ticket.work(writer)
             driver = connection
             sqlite.commit(driver, deadline)
-            self._checkpoints.after_commit(driver)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
             self._roll_back()
             is_unclear = driver is not None and sqlite.is_unclear(error)
@@ -254,6 +248,7 @@ class Database:
                 self._roll_back()
             raise
         self._finish(batch)
+        self._checkpoints.after_commit(connection)  # what goes wrong there is no matter of what was just stored
         return True
 
     def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> None:
@@ -289,19 +284,20 @@ class Database:
     def _meaning(self, error: BaseException) -> StorageError | None:
         return sqlite.translate(error, self.path, self._lock_timeout_s)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Leave to the parent what it had open, and start anew in this forked child."""
         _abandoned.append(self._connections)
         self._bells = []
         self._reset()
 
-    def _hold_still(self) -> None:
+    def hold_still(self) -> None:
         """Before a fork: close everything, because SQLite's own notes of its locks would be wrong in the child."""
         self._leading.acquire()
         self._opening.acquire()
         self._disconnect()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """After the fork, in the parent: let others open it again."""
         self._opening.release()
         self._leading.release()
         for bell in self._bells:  # a dispatcher watches the log, which may be another file now
@@ -329,29 +325,3 @@ class _Ticket(Generic[T]):
     def finish(self, error: BaseException | None) -> None:
         self.error = error
         self.is_done = True
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    _held[:] = [database for database in _all if database.is_open]
-    for database in _held:
-        database._hold_still()
-
-
-def _after_fork_in_parent() -> None:
-    for database in _held:
-        database._go_on()
-    _held.clear()
-    _forking.release()
-
-
-def _after_fork_in_child() -> None:
-    global _forking
-    _forking = threading.Lock()
-    _held.clear()
-    for database in list(_all):
-        database._abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

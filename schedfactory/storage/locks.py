@@ -18,6 +18,8 @@ import struct
 import threading
 from pathlib import Path
 
+from schedfactory.model.errors import StorageError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -142,17 +144,21 @@ _opening = threading.Lock()
 
 
 def lock_file(database: Path) -> LockFile:
-    """Return the lock file of a database, `<name>-nodes`, made with the database's own permissions where it is missing."""
+    """Return the lock file of a database, `<name>-nodes`, made with the database's own permissions where it is missing.
+
+    Raises:
+        StorageError: it cannot be made or opened.
+    """
     path = Path(f"{database}-nodes")
     with _opening:
         try:
-            known = _open.get(_identity(path.stat()))
+            known = _open.get(_identity(path.stat())) if path.exists() else None
             if known is not None:
                 return known
-        except FileNotFoundError:
-            pass
-        mode = stat.S_IMODE(database.stat().st_mode)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), mode)
+            mode = stat.S_IMODE(database.stat().st_mode)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), mode)
+        except OSError as error:
+            raise StorageError(f"{path}: the lock file of the nodes cannot be opened ({error.strerror}).", str(path)) from error
         found = LockFile(path, descriptor)
         return _open.setdefault(found.name, found)
 

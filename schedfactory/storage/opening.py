@@ -27,6 +27,7 @@ def connect(path: Path, durability: str, lock_timeout_s: float, may_migrate: boo
         sqlite3.Error: as the driver says it.
         UnsafeFilesystem, StorageError, SchemaTooOld, SchemaTooNew: nothing was changed.
     """
+    sqlite.refuse_old(path)
     sqlite.refuse_unsafe(path)
     if not may_migrate and not path.exists():
         migrate.refuse_missing(str(path))

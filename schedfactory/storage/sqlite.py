@@ -109,6 +109,19 @@ def make_writable(connection: sqlite3.Connection, deadline: float) -> None:
         Monotonic.sleep(random.uniform(0.001, 0.005))
 
 
+def refuse_old(path: Path) -> None:
+    """Let pass only an SQLite that knows the tables' form.
+
+    Raises:
+        StorageError: this Python was built with an older one.
+    """
+    if sqlite3.sqlite_version_info < MINIMUM:
+        needed = ".".join(map(str, MINIMUM))
+        raise StorageError(
+            f"{path} needs SQLite {needed}, and this Python has {sqlite3.sqlite_version}. Use a newer Python.", str(path)
+        )
+
+
 def refuse_unsafe(path: Path) -> None:
     """Let pass only file systems whose locks can be trusted.
 

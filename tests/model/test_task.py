@@ -382,3 +382,12 @@ def test_a_remote_call_takes_keywords_that_json_can_hold(still: Scheduler) -> No
     with pytest.raises(NotSerializable, match="parameter 'a' = nan"):
         remote(a=math.nan)
     assert sum(still.counts().values()) == 0
+
+
+def test_aliases_given_as_one_text_are_refused() -> None:
+    with pytest.raises(TypeError, match="aliases='old' is one text"):
+        TaskRegistry().task(name="new", aliases="old")(len_of)
+
+
+def len_of(text: str) -> int:
+    return len(text)

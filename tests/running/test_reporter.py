@@ -129,3 +129,17 @@ def test_after_the_close_new_listeners_may_come(reporter):
     reports = reporter.reports()
     tell(reporter, of=5)
     assert next(reports).id == 5
+
+
+def test_close_waits_for_what_callbacks_have_still_to_be_told():
+    reporter, told, gate = Reporter(), [], threading.Event()
+
+    def slow(report):
+        gate.wait(0.001)
+        told.append(report.id)
+
+    reporter.listen(slow, "job")
+    for number in range(100):
+        reporter.tell("job", number, "start", system_clock())
+    reporter.close()
+    assert told == list(range(100))

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from schedfactory import Cancel, Fail, Retry, RetryAfter, Snooze, current_job
+from schedfactory import Cancel, Fail, Retry, RetryAfter, Scheduler, Snooze, StorageError, current_job
+from schedfactory.storage.database import Database
 
 
 def waits(still, clock, job):
@@ -300,3 +301,25 @@ def test_a_job_that_waits_again_has_no_wait_time_yet(still, clock, sql):
     still.run_due()
     assert job.refresh().wait_time.total_seconds() == 2
     assert sql("SELECT wait_ms FROM schedfactory_history") == [(2000.0,)]
+
+
+def test_a_start_that_could_not_be_synced_is_taken_back_and_made_again(path, monkeypatch):
+    scheduler = Scheduler(path, durability="normal")
+    ran = []
+
+    @scheduler.task(name="once", on_crash="fail")
+    def once() -> None:
+        ran.append(current_job().attempt)
+
+    sync, failures = Database.sync, [StorageError("the disk is full")]
+
+    def fails_first(database):
+        if failures:
+            raise failures.pop()
+        sync(database)
+
+    monkeypatch.setattr(Database, "sync", fails_first)
+    with scheduler.running(workers=1):
+        job = once.enqueue().wait("20s")
+    scheduler.close()
+    assert (job.status, job.attempt, ran) == ("succeeded", 1, [1])

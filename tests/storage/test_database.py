@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, tables
+from schedfactory.storage import checkpoint
 from schedfactory.storage.database import Database
 
 
@@ -394,3 +395,16 @@ def test_making_a_scheduler_opens_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     for database in (None, "jobs.db", f"sqlite:///{tmp_path}/jobs.db", ":memory:"):
         Scheduler(database)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_file_that_cannot_be_opened_costs_no_commit_and_doubles_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_PAGES", 1)
+    Path(f"{path}-nodes").mkdir()
+    scheduler = Scheduler(path)
+    assert [scheduler.remote("x").enqueue().id for _ in range(3)] == [1, 2, 3]
+    assert scheduler.counts()["queued"] == 3
+    with pytest.raises(StorageError, match="-nodes: the lock file"):
+        scheduler.start()
+    scheduler.close()
