@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import freezegun
 import pytest
@@ -72,22 +73,24 @@ def still(path: Path, clock: ManualClock) -> Iterator[Scheduler]:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a Python program from source text, in `tmp_path`, as a process of its own; it is killed at the end."""
+def noop(scheduler: Scheduler) -> Any:
+    """A task of `scheduler` that does nothing."""
+
+    @scheduler.task(name="noop")
+    def noop() -> int:
+        return 1
+
+    return noop
+
+
+@pytest.fixture
+def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a process whose output is read as text; what still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(source: str, *arguments: str, name: str = "app.py") -> subprocess.Popen[str]:
-        file = tmp_path / name
-        file.write_text(textwrap.dedent(source))
-        process = subprocess.Popen(
-            [sys.executable, str(file), *arguments],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
+    def start(command: Sequence[object], **how: Any) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([str(word) for word in command], text=True, **(pipes | how))
         started.append(process)
         return process
 
@@ -95,3 +98,15 @@ def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def program(tmp_path: Path, launch: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
+    """Start a Python program from source text, in `tmp_path`, as a process of its own."""
+
+    def start(source: str, *arguments: str, name: str = "app.py") -> subprocess.Popen[str]:
+        file = tmp_path / name
+        file.write_text(textwrap.dedent(source))
+        return launch([sys.executable, file, *arguments], cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+    return start

@@ -46,15 +46,6 @@ def hold(scheduler, holding):
     return hold
 
 
-@pytest.fixture
-def noop(scheduler):
-    @scheduler.task(name="noop")
-    def noop() -> int:
-        return 1
-
-    return noop
-
-
 # start, stop, running
 
 

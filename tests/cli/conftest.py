@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -88,26 +88,9 @@ def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def begin(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def begin(folder: Path, launch: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
     """Start a command and go on; it is killed at the end."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: Any) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return lambda *arguments: launch([*COMMAND, *arguments], cwd=folder, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture

@@ -30,25 +30,13 @@ Look = Callable[[str], Scheduler]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, launch: Start) -> Start:
     """Start an example in an empty folder; what still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
 
     def begin(name: str, *arguments: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, EXAMPLES / name, *map(str, arguments)],
-            cwd=tmp_path,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        return launch([sys.executable, EXAMPLES / name, *arguments], cwd=tmp_path, stdin=None, stdout=stdout)
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+    return begin
 
 
 @pytest.fixture

@@ -31,15 +31,6 @@ def stuck(scheduler, make_gate):
     return register
 
 
-@pytest.fixture
-def noop(scheduler):
-    @scheduler.task(name="noop")
-    def noop() -> int:
-        return 1
-
-    return noop
-
-
 def test_a_job_over_its_timeout_ends_at_once_and_wakes_who_waits(scheduler, stuck):
     task, gates = stuck()
     scheduler.start(workers=1)
