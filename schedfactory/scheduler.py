@@ -20,7 +20,8 @@ from schedfactory.model.errors import PayloadTooLarge
 from schedfactory.model.job import Job
 from schedfactory.model.keep import KeepLike
 from schedfactory.model.options import CallOptions
-from schedfactory.model.task import Call, OnCrash, RemoteTask, Task, TaskRegistry
+from schedfactory.model.task import Call, Isolation, OnCrash, RemoteTask, Task, TaskRegistry
+from schedfactory.running import context
 from schedfactory.settings import Given
 from schedfactory.storage import enqueue
 from schedfactory.storage import migrate as schema
@@ -155,6 +156,7 @@ class Scheduler(Control):
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_crash: OnCrash = "requeue",
+        isolation: Isolation = "thread",
         keep: KeepLike | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
@@ -202,6 +204,7 @@ class Scheduler(Control):
 
     def enqueue_calls(self, calls: Sequence[Call[Any]]) -> list[Job[Any]]:
         """Store jobs for these calls; what tasks and `enqueue_many` are served by."""
+        context.refuse_worker_process("enqueue()", at_import=True)
         now = self._house.clock()
         rows = [self._row(call, now) for call in calls]
         if not rows:

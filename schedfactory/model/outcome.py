@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback as _traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -12,6 +12,7 @@ from schedfactory.model.job import JobStatus
 from schedfactory.model.retry import Retry
 
 Cause = Literal["user", "timeout", "shutdown", "lost"]
+MAX_CRASHES = 3  # deaths of its process that end a job
 _LONGEST_ERROR = 4_000
 _LONGEST_TRACEBACK = 64_000
 
@@ -70,7 +71,12 @@ class Outcome:
     run_at: datetime | None = None
     failures: int = 0
     snoozes: int = 0
+    crashes: int = 0
     leftover: bool = False
+
+    def since(self, then: datetime, now: datetime) -> Outcome:
+        """Return an outcome that was judged as of `then` as it is `now`: what runs again does so as much later."""
+        return self if self.run_at is None else replace(self, run_at=self.run_at + (now - then))
 
 
 def succeeded(result: str) -> Outcome:
@@ -125,13 +131,22 @@ def raised(error: BaseException, retry: Retry, tries: int, now: datetime, cause:
     return failed("error", error)
 
 
-def timed_out(limit: timedelta, retry: Retry, tries: int, now: datetime) -> Outcome:
-    """The attempt ran over its time. Its code still runs: the job stays held until that ends."""
+def crashed(error: str, crashes: int, on_crash: str, cause: Cause | None, now: datetime) -> Outcome:
+    """The process that ran the code has died. `crashes` counts this one."""
+    if cause in ("user", "shutdown"):
+        return cancelled() if cause == "user" else given_back(now)
+    ends = crashes >= MAX_CRASHES or on_crash == "fail"
+    status: JobStatus = "failed" if ends else "queued"
+    return Outcome(status, "crashed" if ends else "crash", "crashed", "crash", error=error, run_at=now, crashes=1)
+
+
+def timed_out(limit: timedelta, retry: Retry, tries: int, now: datetime, *, leftover: bool) -> Outcome:
+    """The attempt ran over its time. Where its code still runs (`leftover`), the job stays held until that ends."""
     error = TimeoutError(f"ran longer than its timeout of {limit.total_seconds():g} s")
     if retry.wants(error) and tries < retry.max_attempts:
         run_at = now + retry.wait(tries, error)
-        return _again(run_at, now, "retry", "failed", "timeout", error, failures=1, leftover=True)
-    return Outcome("failed", "timeout", "failed", "timeout", error=describe(error), failures=1, leftover=True)
+        return _again(run_at, now, "retry", "failed", "timeout", error, failures=1, leftover=leftover)
+    return Outcome("failed", "timeout", "failed", "timeout", error=describe(error), failures=1, leftover=leftover)
 
 
 def _again(

@@ -19,6 +19,7 @@ CLAIMED = (
     "id", "uid", "task", "queue", "priority", "args", "tags", "run_at", "expires_at", "attempt", "failures",
     "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash", "snoozes",
 )  # fmt: skip
+_CRASHES, _ON_CRASH = CLAIMED.index("crashes"), CLAIMED.index("on_crash")
 
 
 class RunningJob:
@@ -35,7 +36,7 @@ class RunningJob:
     __slots__ = (
         "_args", "_note", "_run_at", "_started_at", "_tags", "attempt", "began", "cause", "expires_at", "failures",
         "fence", "has_ended", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason",
-        "retry", "settled", "snoozes", "task", "timeout_ms", "took", "uid", "worker",
+        "retry", "row", "settled", "snoozes", "task", "timeout_ms", "took", "uid", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class RunningJob:
             self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason, _, _,
             self.snoozes,
         ) = row  # fmt: skip
+        self.row = row  # as the claim read it
         self.attempt: int = attempt + 1
         self.fence: int = fence + 1
         self.node = node
@@ -132,6 +134,17 @@ class RunningJob:
         """Note who runs it and since when, where the claim could not know yet."""
         self.worker = worker
         self._started_at = moment
+
+    @property
+    def crashes(self) -> int:
+        """How often its process had died under it before."""
+        return int(self.row[_CRASHES])
+
+    @property
+    def on_crash(self) -> str | None:
+        """What its row says of that, None where it leaves that to the task."""
+        found: str | None = self.row[_ON_CRASH]
+        return found
 
     @property
     def started(self) -> datetime:

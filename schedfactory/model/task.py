@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +20,7 @@ from schedfactory.model.options import CallOptions, Options
 from schedfactory.model.retry import ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]
+Isolation = Literal["thread", "process"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -61,6 +61,7 @@ class Task(Generic[P, R]):
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_crash: OnCrash = "requeue",
+        isolation: Isolation = "thread",
         keep: KeepLike | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
@@ -78,6 +79,7 @@ class Task(Generic[P, R]):
                 raise TypeError(f"{never}= is for one call, not for a task. Use {function.__name__}.options({never}=…).")
         if on_crash not in ("requeue", "fail"):
             raise ValueError(f'on_crash={on_crash!r} is unknown. Pass "requeue" or "fail".')
+        self.isolation = _check_isolation(isolation, function)
         self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts, on_crash=on_crash)
         self.keep = None if keep is None else check_keep(keep)
         self._options = self.defaults
@@ -132,6 +134,11 @@ class Task(Generic[P, R]):
         if name in ("delay", "apply_async", "send", "schedule"):
             raise AttributeError(f"{self!r} has no .{name}(). Use .enqueue(…), with .options(delay=…) before it for later.")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def home(self) -> Home | None:
+        """Where its calls become jobs, None before a scheduler has included it."""
+        return self._home[0] if self._home else None
 
     @property
     def _scheduler(self) -> Home:
@@ -216,6 +223,7 @@ class TaskRegistry:
         name: str | None = None,
         aliases: Iterable[str] = (),
         on_crash: OnCrash = "requeue",
+        isolation: Isolation = "thread",
         keep: KeepLike | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
@@ -227,14 +235,16 @@ class TaskRegistry:
             aliases: older names whose rows this task runs too.
             on_crash: when a process dies under the job, "requeue" runs it again, and ends it `failed`/`crashed` the third
                 time; "fail" does so at once: after a start whose end was not recorded it never starts again by itself.
+            isolation: "process" runs its jobs in a worker process, started on demand, which is killed at a timeout, a few
+                seconds after a cancel, and with this process; where it dies, only its own job is charged with a crash.
             keep: how long finished jobs of this task stay, in the place of the scheduler's `keep`: a duration, or a mapping
                 by final status in which None means for ever.
             options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`; `retry` may hold callables
                 and exception classes here.
 
         Raises:
-            TypeError: a lambda, a method, a nested function without `name`, an `async def` or a generator, or an
-                annotation that JSON cannot tell apart.
+            TypeError: a lambda, a method, a nested function without `name`, or with `isolation="process"`, an `async def` or a
+                generator, or an annotation that JSON cannot tell apart.
             ValueError: a bad option, or a name that another function has.
         """
         if function:
@@ -302,10 +312,8 @@ class TaskRegistry:
 def name_of(function: Callable[..., Any]) -> str:
     """Return "module:qualname", the same whether the module is imported or run as a script."""
     module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        file = getattr(main, "__file__", None)
+    if module in ("__main__", "__mp_main__"):  # the second in a worker process, for the same file
+        spec, file = (getattr(function, "__globals__", {}).get(name) for name in ("__spec__", "__file__"))
         if spec is not None:
             module = spec.name
         elif file and not file.startswith("<"):  # as for a program on the standard input
@@ -339,6 +347,17 @@ def _check_name(name: str) -> str:
     if not isinstance(name, str) or not name or len(name) > 255 or not name.isprintable():
         raise ValueError(f"the task name {name!r} is not 1 to 255 printable characters.")
     return name
+
+
+def _check_isolation(isolation: Isolation, function: Callable[..., Any]) -> Isolation:
+    if isolation not in ("thread", "process"):
+        raise ValueError(f'isolation={isolation!r} is unknown. Pass "thread" or "process".')
+    if isolation == "process" and "<locals>" in function.__qualname__:
+        raise TypeError(
+            f"{function.__qualname__} is defined inside a function, where a worker process cannot find it. "
+            'Define it at the top of a module, or leave out isolation="process".'
+        )
+    return isolation
 
 
 def _place(function: Callable[..., Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from schedfactory.model import codec, outcome
 from schedfactory.model.clock import Clock
@@ -13,6 +13,18 @@ from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import Task, TaskRegistry
 from schedfactory.running import context
+
+
+class Executor(Protocol):
+    """Where the code of a job runs, if not on the worker's thread."""
+
+    def run(self, job: RunningJob, task: Task[..., Any], retry: Retry, limit: timedelta | None) -> Outcome:
+        """Run it, and say how that ended; raise only where it could not be begun."""
+        ...
+
+    def close(self) -> object:
+        """End what it holds for jobs to come."""
+        ...
 
 
 class Attempts:
@@ -31,8 +43,12 @@ class Attempts:
         self.interrupts: type[BaseException] | tuple[()] = ()  # what ends the run instead of the job, on a thread of the user's
         self.interrupt: BaseException | None = None
 
-    def run(self, job: RunningJob) -> Outcome:
-        """Run the job's code, and say how that ended."""
+    def run(self, job: RunningJob, isolated: Executor | None = None) -> Outcome:
+        """Run the job's code, and say how that ended.
+
+        Args:
+            isolated: runs tasks of `isolation="process"`; None: they run right here, as in such a process itself.
+        """
         try:
             task = self._tasks.get(job.task)
             retry = self._retry_of(job, task)
@@ -42,6 +58,8 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - without retry: the row will not read better next time
             return outcome.failed("error", error)
         try:
+            if isolated is not None and task.isolation == "process":
+                return isolated.run(job, task, retry, _limit_of(job, task))
             value = context.call(job, self._owner, task.function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, and must not end its worker
             if isinstance(error, self.interrupts):
@@ -57,22 +75,24 @@ class Attempts:
             return outcome.failed("error", error)
 
     def limit_of(self, job: RunningJob) -> timedelta | None:
-        """Return how long the job may run; None: for ever."""
+        """Return after how long the dispatcher ends the attempt; None: never. Of a process, its executor sees to that."""
         task = self._tasks.find(job.task)
-        try:
-            return None if task is None else task.limit_of(job.timeout_ms)
-        except OverflowError:  # a number of milliseconds written by SQL
-            return None
+        return None if task is None or task.isolation == "process" else _limit_of(job, task)
 
     def starts_once(self, name: str) -> bool:
         """Tell whether a task's jobs must not start again after a death of their process."""
         task = self._tasks.find(name)
         return task is not None and task.defaults.on_crash == "fail"
 
+    def is_isolated(self, name: str) -> bool:
+        """Tell whether a task's jobs run in processes of their own."""
+        task = self._tasks.find(name)
+        return task is not None and task.isolation == "process"
+
     def time_out(self, job: RunningJob, limit: timedelta) -> Outcome:
         """Return how an attempt ends that ran longer than it may."""
         task = self._tasks.get(job.task)
-        return outcome.timed_out(limit, self._retry_of(job, task), job.failures + 1, self._clock())
+        return outcome.timed_out(limit, self._retry_of(job, task), job.failures + 1, self._clock(), leftover=True)
 
     @staticmethod
     def _retry_of(job: RunningJob, task: Task[..., Any]) -> Retry:
@@ -90,6 +110,13 @@ class Attempts:
         if len(text) > self._max_result or len(text.encode()) > self._max_result:
             return outcome.failed("result", f"PayloadTooLarge: the result has over {self._max_result} bytes (max_result)")
         return outcome.succeeded(text)
+
+
+def _limit_of(job: RunningJob, task: Task[..., Any]) -> timedelta | None:
+    try:
+        return task.limit_of(job.timeout_ms)
+    except OverflowError:  # a number of milliseconds written by SQL
+        return None
 
 
 def _has_expired(job: RunningJob, task: Task[..., Any], now: datetime) -> bool:

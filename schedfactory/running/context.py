@@ -9,6 +9,8 @@ from typing import Any
 from schedfactory.model.errors import NotInJob
 from schedfactory.model.running_job import RunningJob
 
+is_worker_process = False  # one of isolation="process"
+is_importing = False  # and not yet done with the program's main module
 _current: contextvars.ContextVar[tuple[RunningJob, object]] = contextvars.ContextVar("schedfactory_job")
 
 
@@ -32,6 +34,22 @@ def is_inside(owner: object) -> bool:
     """Tell whether the calling code runs in a job of this scheduler's."""
     found = _current.get(None)
     return found is not None and found[1] is owner
+
+
+def refuse_worker_process(what: str, *, at_import: bool = False) -> None:
+    """Let nothing start in a worker process, which imports the program's main module to find its tasks.
+
+    Args:
+        at_import: refuse it during that import only.
+
+    Raises:
+        RuntimeError: this is one.
+    """
+    if is_importing or (is_worker_process and not at_import):
+        raise RuntimeError(
+            f'{what} was called in a worker process of isolation="process", which imports the main module. '
+            'Put it under: if __name__ == "__main__":'
+        )
 
 
 def call(job: RunningJob, owner: object, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:

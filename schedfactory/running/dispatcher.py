@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
+from schedfactory.model.outcome import MAX_CRASHES
 from schedfactory.model.running_job import CLAIMED, RunningJob
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.batch import Batch
@@ -18,7 +19,7 @@ from schedfactory.running.desk import Desk, Seat, emptied
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
-from schedfactory.storage import claim, finish, nodes, notes
+from schedfactory.storage import claim, finish, notes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database, data_version
 from schedfactory.storage.statement import Row
@@ -213,10 +214,13 @@ class Dispatcher:
             return []
         neighbours = len(self.in_flight) - len(batch.ended) - len(batch.stale)
         for index, row in enumerate(rows):
-            if row[_CRASHES] >= nodes.MAX_CRASHES - 1:
+            if self._is_suspect(row):
                 alone = index == 0 and not neighbours
                 return rows[:1] if alone else rows[:index]
         return rows
+
+    def _is_suspect(self, row: Row) -> bool:
+        return bool(row[_CRASHES] >= MAX_CRASHES - 1) and not self._attempts.is_isolated(row[_TASK])
 
     def _fitting(self, rows: Sequence[Row]) -> int:
         tasks = []
@@ -271,7 +275,7 @@ class Dispatcher:
             worker = batch.seats[index].number if index < len(batch.seats) else None
             job = RunningJob(row, self.node, worker, batch.now, self.desk.note)
             self.in_flight[job.id] = job
-            if row[_CRASHES] >= nodes.MAX_CRASHES - 1:
+            if self._is_suspect(row):
                 self._suspects.add(job.id)
             limit = self._attempts.limit_of(job)
             if limit is not None:

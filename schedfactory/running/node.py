@@ -15,6 +15,7 @@ from schedfactory.model.task import TaskRegistry
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import Dispatcher
+from schedfactory.running.isolated import Isolated
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.rescuer import Rescuer
 from schedfactory.running.ticker import Ticker
@@ -122,7 +123,7 @@ class Node:
         dispatcher = self._dispatcher
         dispatcher.workers = 0  # nothing ahead: what a job enqueues takes its place in the order at once
         self._attempts.interrupts = KeyboardInterrupt
-        seat = Worker(1, self._desk, self._attempts, self._shop.clock)
+        seat = self._worker(1)
         ran = 0
         self._rescuer.round(self._shop.clock(), is_busy=False)
         while limit is None or ran < limit:
@@ -136,6 +137,7 @@ class Node:
                 break
             if dispatcher.trouble is not None or self._attempts.interrupt is not None:
                 break
+        seat.close()
         dispatcher.round(self._shop.clock())
         for error in (self._attempts.interrupt, dispatcher.trouble):
             if error is not None:
@@ -250,10 +252,15 @@ class Node:
         return self._scope
 
     def _hire(self) -> None:
-        worker = Worker(len(self._workers) + 1, self._desk, self._attempts, self._shop.clock)
+        worker = self._worker(len(self._workers) + 1)
         self._workers.append(worker)
         worker.start()
         self._shop.reporter.tell("worker", worker.number, "start", self._shop.clock())
+
+    def _worker(self, number: int) -> Worker:
+        shop = self._shop
+        isolated = Isolated(shop.database.path, self.id, number, shop.clock, shop.max_result)
+        return Worker(number, self._desk, self._attempts, shop.clock, isolated)
 
     def _replace(self, job: RunningJob) -> None:
         """Hire a worker in the place of one whose code ran over its timeout; as many as there were at most."""

@@ -8,7 +8,7 @@ import threading
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.outcome import cancelled
 from schedfactory.model.running_job import RunningJob
-from schedfactory.running.attempt import Attempts
+from schedfactory.running.attempt import Attempts, Executor
 from schedfactory.running.desk import Desk
 
 
@@ -18,13 +18,14 @@ class Worker:
     `quits` makes it end after the job it has, as one does whose place was filled while it ran over a timeout.
     """
 
-    def __init__(self, number: int, desk: Desk, attempts: Attempts, clock: Clock) -> None:
+    def __init__(self, number: int, desk: Desk, attempts: Attempts, clock: Clock, isolated: Executor) -> None:
         self.number = number
         self.inbox: queue.SimpleQueue[RunningJob | None] = queue.SimpleQueue()
         self.quits = False
         self._desk = desk
         self._attempts = attempts
         self._clock = clock
+        self._isolated = isolated
         self._thread = threading.Thread(target=self._run, name=f"schedfactory-worker-{number}", daemon=True)
 
     def start(self) -> None:
@@ -38,16 +39,21 @@ class Worker:
     def do(self, job: RunningJob) -> None:
         """Run one job, and hand back how it ended."""
         job.began = Monotonic.now()
-        ending = cancelled() if job.cause == "user" and job.is_ahead else self._attempts.run(job)
+        ending = cancelled() if job.cause == "user" and job.is_ahead else self._attempts.run(job, self._isolated)
         job.took = Monotonic.now() - job.began
         self._desk.end(job, ending, self._clock())
+
+    def close(self) -> None:
+        """End the process that it may have for its jobs; at once, because none runs."""
+        self._isolated.close()
 
     def _run(self) -> None:
         while not self.quits:
             job = self._next()
             if job is None:
-                return
+                break
             self.do(job)
+        self.close()
         self._desk.ring()
 
     def _next(self) -> RunningJob | None:

@@ -49,6 +49,7 @@ _END = Statement(
         error=bindparam("what"),
         run_at=case((_is_final, jobs.c.run_at), else_=bindparam("again_at")),
         failures=jobs.c.failures + bindparam("failed"),
+        crashes=jobs.c.crashes + bindparam("crashed"),
         snoozes=jobs.c.snoozes + bindparam("snoozed"),
         max_attempts=bindparam("of_attempts"),
         leftover=bindparam("is_left"),
@@ -56,7 +57,7 @@ _END = Statement(
         worker=case((or_(_is_final, bindparam("is_left") == const(1)), bindparam("by_worker")), else_=null()),
     )
     .returning(jobs.c.cancel_requested_at),
-    "to_status because since at what again_at failed snoozed of_attempts is_left by_worker job at_fence by_node",
+    "to_status because since at what again_at failed crashed snoozed of_attempts is_left by_worker job at_fence by_node",
 )
 _CANCEL_NOW = Statement(
     update(jobs)
@@ -161,6 +162,7 @@ def _end(conn: Connection, job: RunningJob, outcome: Outcome, at: datetime) -> s
             outcome.error,
             optional_stamp(outcome.run_at),
             outcome.failures,
+            outcome.crashes,
             outcome.snoozes,
             None if job.max_attempts is None else job.max_attempts + outcome.snoozes,
             int(outcome.leftover),

@@ -25,34 +25,41 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-    def _try_lock(descriptor: int, byte: int) -> bool:
+    def _try_lock(descriptor: int, byte: int, length: int = 1) -> bool:
         os.lseek(descriptor, byte, os.SEEK_SET)
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, length)  # type: ignore[attr-defined,unused-ignore]
         except OSError:
             return False
         return True
 
-    def _unlock(descriptor: int, byte: int) -> None:
+    def _unlock(descriptor: int, byte: int, length: int = 1) -> None:
         os.lseek(descriptor, byte, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, length)  # type: ignore[attr-defined,unused-ignore]
 else:
 
-    def _try_lock(descriptor: int, byte: int) -> bool:
+    def _try_lock(descriptor: int, byte: int, length: int = 1) -> bool:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, byte)
         except (BlockingIOError, PermissionError):
             return False
         return True
 
-    def _unlock(descriptor: int, byte: int) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
+    def _unlock(descriptor: int, byte: int, length: int = 1) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, length, byte)
 
 
 _NOTE = struct.Struct("<qqq")  # job, fence, worker
 NOTES = 4_096  # in a ring: more than a node has in hand
 _RING = NOTES * _NOTE.size
 _RINGS_AT = 1 << 20
+_CHILDREN_AT = 1 << 40  # far behind the rings: nothing is ever written there
+_CHILDREN = 1 << 16
+
+
+def child_byte(node: int, worker: int) -> int:
+    """Return the byte that the process of one worker of a node holds."""
+    return _CHILDREN_AT + node * _CHILDREN + worker
 
 
 class LockFile:
@@ -94,13 +101,14 @@ class LockFile:
         return self._rings.setdefault(slot, Ring(self._descriptor, _RINGS_AT + slot * _RING))
 
     def is_alive(self, node: int) -> bool:
-        """Tell whether any process holds the byte of this node."""
+        """Tell whether any process holds the byte of this node, or of one of its worker processes."""
         with self._guard:
             if node in self._held:  # a process's own locks do not stop it, so it must not try
                 return True
-            if not _try_lock(self._descriptor, node):
-                return True
-            _unlock(self._descriptor, node)
+            for place in ((node, 1), (child_byte(node, 0), _CHILDREN)):
+                if not _try_lock(self._descriptor, *place):
+                    return True
+                _unlock(self._descriptor, *place)
             return False
 
 

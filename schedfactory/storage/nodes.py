@@ -14,13 +14,13 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, insert, null, 
 
 from schedfactory.model import codec
 from schedfactory.model.errors import StorageError
+from schedfactory.model.outcome import MAX_CRASHES
 from schedfactory.storage import totals
 from schedfactory.storage.locks import LockFile
 from schedfactory.storage.moments import stamp
 from schedfactory.storage.statement import Statement, const
 from schedfactory.storage.tables import attempts, jobs, nodes
 
-MAX_CRASHES = 3
 _KEPT = timedelta(days=7)
 _OTHERS = Statement(
     select(nodes.c.id, nodes.c.host, nodes.c.boot_id, nodes.c.lock_file, nodes.c.beat).where(

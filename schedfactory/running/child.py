@@ -1,0 +1,125 @@
+"""The other end of `isolated`: what runs in a worker process. It takes jobs from its parent, one at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+from datetime import datetime
+from multiprocessing import spawn
+from multiprocessing.connection import Connection
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NoReturn
+
+from schedfactory.model import outcome
+from schedfactory.model.clock import Monotonic
+from schedfactory.model.outcome import Outcome
+from schedfactory.model.running_job import RunningJob
+from schedfactory.model.task import Task, TaskRegistry
+from schedfactory.running import context
+from schedfactory.running.attempt import Attempts
+from schedfactory.storage.locks import child_byte, lock_file
+
+_PR_SET_PDEATHSIG = 1
+_LOCK_S = 10.0  # for an earlier child of the same worker to be gone
+
+
+def main(descriptor: int) -> NoReturn:
+    """Serve the parent at the other end of `descriptor` until it is gone."""
+    context.is_worker_process = context.is_importing = True
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which lets the job end
+        signal.signal(number, lambda *_: None)
+    line = Connection(descriptor)
+    program, parent, house = line.recv()
+    _die_with(parent)
+    try:
+        spawn.prepare(program)  # the parent's main module, under another name, as multiprocessing does it
+        _take_lock(*house[:3])
+    except BaseException as error:  # noqa: BLE001 - told to the parent, whose job fails by it
+        line.send(outcome.describe(error))
+        os._exit(1)
+    context.is_importing = False
+    line.send("ready")
+    _Server(line, *house[1:]).serve()
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform.startswith("linux"):  # also where code that holds the interpreter's lock keeps the line from being read
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _take_lock(database: str, node: int, worker: int) -> None:
+    lock, end = lock_file(Path(database)), Monotonic.now() + _LOCK_S
+    while not lock.seize(child_byte(node, worker)):
+        if Monotonic.now() > end:
+            raise TimeoutError("another process holds the lock of this worker's process")
+        Monotonic.sleep(0.01)
+
+
+class _Server:
+    def __init__(self, line: Connection, node: int, worker: int, max_result: int) -> None:
+        self._line = line
+        self._place = (node, worker)
+        self._max_result = max_result
+        self._orders: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._job: RunningJob | None = None
+        self._guard = threading.Lock()
+
+    def serve(self) -> NoReturn:
+        threading.Thread(target=self._listen, name="schedfactory-line", daemon=True).start()
+        while True:
+            row, started, module, qualname = self._orders.get()
+            job = RunningJob(row, *self._place, started, self._note)
+            self._job = job
+            self._send(self._run(job, module, qualname))
+            self._job = None
+
+    def _listen(self) -> None:
+        """Take orders: a job, or why the one that runs should stop."""
+        while True:
+            try:
+                said = self._line.recv()
+            except (EOFError, OSError):
+                os.killpg(0, signal.SIGKILL)  # the parent is gone, and what this process has started goes with it
+            if isinstance(said, tuple):
+                self._orders.put(said)
+            elif self._job is not None:
+                self._job.cause = said
+
+    def _run(self, job: RunningJob, module: str, qualname: str) -> Outcome:
+        registry = TaskRegistry()
+        try:
+            task = _find(module, qualname)
+            registry.add(task)
+        except Exception as error:  # noqa: BLE001 - without retry: it will not be found next time either
+            return outcome.failed("error", error)
+        started: datetime = job.started
+        return Attempts(registry, task.home, lambda: started, self._max_result).run(job)
+
+    def _note(self, job: RunningJob) -> None:
+        job.noted = True
+        self._send(job.progress)
+
+    def _send(self, what: object) -> None:
+        with self._guard:
+            self._line.send(what)
+
+
+def _find(module: str, qualname: str) -> Task[..., Any]:
+    try:
+        found = attrgetter(qualname)(sys.modules["__main__"] if module == "__main__" else importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"{module}.{qualname} cannot be found in a worker process ({error}). Put it into a file.") from error
+    if not isinstance(found, Task):
+        raise TypeError(
+            f"{module}.{qualname} is not the task itself, so a worker process cannot find it. Decorate the function, "
+            "or give the task the function's own name in its module."
+        )
+    return found
