@@ -55,7 +55,7 @@ class House:
 
     def clock(self) -> datetime:
         """Return the time, by the scheduler's clock."""
-        return self.settings.clock()
+        return self.settings.now()
 
     def furnish(self, settings: Settings) -> None:
         """Take other settings, for the next use."""
@@ -74,7 +74,7 @@ class House:
             owner,
             given.max_result,
             given.lease_s,
-            features=[Retention(given.keep, self.tasks)],
+            features=[Retention(given.kept, self.tasks)],
             flags=self.flags,
         )
 

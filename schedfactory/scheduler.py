@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from schedfactory import settings
 from schedfactory.control import Control
 from schedfactory.house import House
 from schedfactory.model.clock import Clock, DurationLike
 from schedfactory.model.errors import PayloadTooLarge
 from schedfactory.model.job import Job
-from schedfactory.model.keep import KeepLike
-from schedfactory.model.options import CallOptions
+from schedfactory.model.options import KEPT, CallOptions, KeepLike
 from schedfactory.model.task import Call, Isolation, OnCrash, RemoteTask, Task, TaskRegistry
 from schedfactory.running import context
-from schedfactory.settings import Given
+from schedfactory.settings import Given, Settings
 from schedfactory.storage import enqueue
 from schedfactory.storage import migrate as schema
 
@@ -75,12 +72,12 @@ class Scheduler(Control):
         migrate: bool = True,
         lease: DurationLike = "15s",
         lock_timeout: DurationLike = "30s",
-        keep: KeepLike | None = MappingProxyType({"succeeded": "30d", "cancelled": "30d", "failed": "90d"}),
+        keep: KeepLike | None = KEPT,
         max_payload: int = 1_048_576,
         max_result: int = 4_194_304,
         clock: Clock | None = None,
     ) -> None:
-        given = settings.check(
+        given = Settings(
             database,
             durability=durability,
             migrate=migrate,
@@ -103,7 +100,7 @@ class Scheduler(Control):
             RuntimeError: the database is open.
             ValueError, TypeError: as for `Scheduler`.
         """
-        wanted = settings.check(database, **given)
+        wanted = Settings(database, **given)
         if self._house.is_open:
             raise RuntimeError(f"{self._house.database.path} is open. Call configure() before the first use, or close() first.")
         self._house.furnish(wanted)
@@ -122,7 +119,7 @@ class Scheduler(Control):
         if self.is_running:
             raise RuntimeError("the scheduler runs, so its file cannot be changed. Call stop() first.")
         before = self._house.settings
-        other = replace(before, path=settings.path_of(database), clock=settings.checked(clock) if clock else before.clock)
+        other = replace(before, database=database, clock=clock or before.clock)
         self.close()
         self._house.furnish(other)
         try:

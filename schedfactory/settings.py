@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from schedfactory.model.clock import Clock, DurationLike, duration, standard, system_clock
-from schedfactory.model.keep import KEPT, Keep, KeepLike, check_keep
+from schedfactory.model.options import KEPT, Keep, KeepLike, check_int, check_keep
 from schedfactory.storage import sqlite
 
 if TYPE_CHECKING:
@@ -17,21 +18,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_FILE = "schedfactory.db"
 _MEMORY = (None, "", ":memory:")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The checked form of `Scheduler(…)`'s arguments; `path` is None for a private temporary file."""
-
-    path: Path | None
-    durability: str
-    migrate: bool
-    lease_s: float
-    lock_timeout_s: float
-    keep: Keep
-    max_payload: int
-    max_result: int
-    clock: Clock
 
 
 class Given(TypedDict, total=False):
@@ -47,43 +33,59 @@ class Given(TypedDict, total=False):
     clock: Clock | None
 
 
-def check(
-    database: str | os.PathLike[str] | Engine | None,
-    *,
-    durability: str = "full",
-    migrate: bool = True,
-    lease: DurationLike = "15s",
-    lock_timeout: DurationLike = "30s",
-    keep: KeepLike | None = KEPT,
-    max_payload: int = 1_048_576,
-    max_result: int = 4_194_304,
-    clock: Clock | None = None,
-) -> Settings:
-    """Return the settings that these arguments mean.
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `Scheduler(…)`, and what they mean.
 
     Raises:
         ValueError, TypeError: naming the argument, its value and what to pass instead.
     """
-    if durability not in ("full", "normal"):
-        raise ValueError(f'durability={durability!r} is unknown. Pass "full" or "normal".')
-    for name, value in (("max_payload", max_payload), ("max_result", max_result)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r} is no number of bytes. Pass an int of 1 or more.")
-    lock_timeout_s = duration(lock_timeout, "lock_timeout").total_seconds()
-    lease_s = duration(lease, "lease").total_seconds()
-    if lease_s < 1:
-        raise ValueError(f"lease={lease!r} is below 1 s, in which a busy machine may well be silent. Pass 1 s or more.")
-    return Settings(
-        path_of(database),
-        durability,
-        migrate,
-        lease_s,
-        lock_timeout_s,
-        check_keep(keep),
-        max_payload,
-        max_result,
-        checked(clock),
-    )
+
+    database: str | os.PathLike[str] | Engine | None = None
+    durability: str = "full"
+    migrate: bool = True
+    lease: DurationLike = "15s"
+    lock_timeout: DurationLike = "30s"
+    keep: KeepLike | None = KEPT
+    max_payload: int = 1_048_576
+    max_result: int = 4_194_304
+    clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        if self.durability not in ("full", "normal"):
+            raise ValueError(f'durability={self.durability!r} is unknown. Pass "full" or "normal".')
+        check_int(self.max_payload, "max_payload", 1)
+        check_int(self.max_result, "max_result", 1)
+        if self.lease_s < 1:
+            raise ValueError(
+                f"lease={self.lease!r} is below 1 s, in which a busy machine may well be silent. Pass 1 s or more."
+            )
+        _ = self.path, self.lock_timeout_s, self.kept, self.now  # checked by being read
+
+    @cached_property
+    def path(self) -> Path | None:
+        """The absolute path of the file, None for a private temporary one."""
+        return path_of(self.database)
+
+    @cached_property
+    def lease_s(self) -> float:
+        """In seconds."""
+        return duration(self.lease, "lease").total_seconds()
+
+    @cached_property
+    def lock_timeout_s(self) -> float:
+        """In seconds."""
+        return duration(self.lock_timeout, "lock_timeout").total_seconds()
+
+    @cached_property
+    def kept(self) -> Keep:
+        """How long jobs of each final status stay; one that was not named has its usual time."""
+        return {**check_keep(KEPT), **check_keep(self.keep)}
+
+    @cached_property
+    def now(self) -> Clock:
+        """A clock that gives standard moments in UTC."""
+        return checked(self.clock)
 
 
 def path_of(database: str | os.PathLike[str] | Engine | None) -> Path | None:

@@ -7,13 +7,14 @@ a tick, and then left alone for a while.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_
-
-from schedfactory.model.keep import Keep
+from schedfactory.model.options import Keep
 from schedfactory.model.task import TaskRegistry
 from schedfactory.storage import changes
-from schedfactory.storage.tables import jobs
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 WINDOW = 2_000  # ids looked at in one transaction
 _PAUSE = (timedelta(seconds=1), timedelta(hours=1))  # between two walks: a twentieth of the shortest time, within these
@@ -33,21 +34,11 @@ class Retention:
 
     def tick(self, conn: Connection, now: datetime) -> datetime | None:
         """Delete what is due in the next window; return when to go on."""
-        special = self._tasks.kept()
+        special: dict[str, Keep] = {task: {**self._keep, **named} for task, named in self._tasks.kept().items()}
         times = [time for keep in (self._keep, *special.values()) for time in keep.values() if time is not None]
         if not times:
             return None
-        reached = changes.prune(conn, self._after, self._is_due(special, now), within=WINDOW)[1]
+        reached = changes.prune(conn, self._after, changes.kept_long_enough(self._keep, special, now), within=WINDOW)[1]
         self._after = reached or 0
         pause = timedelta() if reached else min(max(min(times) / 20, _PAUSE[0]), _PAUSE[1])
         return now + pause
-
-    def _is_due(self, special: dict[str, Keep], now: datetime) -> ColumnElement[bool]:
-        is_special = jobs.c.task.in_(sorted(special))
-        terms = [and_(~is_special, self._over(self._keep, now))]
-        terms += [and_(jobs.c.task == task, self._over(keep, now)) for task, keep in special.items()]
-        return or_(*terms)
-
-    @staticmethod
-    def _over(keep: Keep, now: datetime) -> ColumnElement[bool]:
-        return or_(false(), *(changes.ended_before(now - time, [status]) for status, time in keep.items() if time is not None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from schedfactory.model import codec
 from schedfactory.model.errors import NotSerializable
 
 _PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Arguments:
@@ -39,7 +40,7 @@ class Arguments:
         parameters = self.signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
         self._names = {p.name for p in parameters}
-        self._required = {p.name for p in parameters if p.kind in _PLAIN and p.default is p.empty}
+        self._required = {p.name for p in parameters if p.kind not in _REST and p.default is p.empty}
         self._is_plain = all(p.kind in _PLAIN for p in parameters)
         with suppress(NameError):  # an annotation of something defined further down is looked at at the first use
             self._types  # noqa: B018 - ambiguous annotations are refused at decoration
@@ -151,23 +152,16 @@ class Arguments:
         optional = msgspec.field(default=msgspec.UNSET)
         struct = msgspec.defstruct(
             "Arguments",
-            [(name, kind) if self._must_be_there(name) else (name, kind, optional) for name, kind in self._types.items()],
+            [(name, kind) if name in self._required else (name, kind, optional) for name, kind in self._types.items()],
             kw_only=True,
             forbid_unknown_fields=True,
         )
         return codec.decoder(struct)
 
-    def _must_be_there(self, name: str) -> bool:
-        parameter = self.signature.parameters[name]
-        return parameter.default is parameter.empty and parameter.kind not in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        )
-
     def _spread(self, found: Any) -> tuple[list[Any], dict[str, Any]]:
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
-        rest = getattr(found, name, msgspec.UNSET) if (name := self._rest_name) else msgspec.UNSET
+        rest = getattr(found, self._rest_name or "", msgspec.UNSET)
         for name, parameter in self.signature.parameters.items():
             value = getattr(found, name)
             if value is msgspec.UNSET:
@@ -220,16 +214,12 @@ def dumps_unchecked(values: dict[str, Any]) -> str:
     try:
         return codec.encode(values)
     except TypeError as error:
-        name, why = next(_failures(values.items()), ("?", str(error)))
-        raise NotSerializable(f"parameter {name!r} = {_short(values.get(name))}: {why}") from error
-
-
-def _failures(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
-    for name, value in items:
-        try:
-            codec.encode(value)
-        except TypeError as error:
-            yield name, str(error)
+        for name, value in values.items():
+            try:
+                codec.encode(value)
+            except TypeError as why:
+                raise NotSerializable(f"parameter {name!r} = {_short(value)}: {why}") from why
+        raise NotSerializable(str(error)) from error
 
 
 def _short(value: object) -> str:

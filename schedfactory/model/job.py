@@ -67,7 +67,6 @@ class Column(Generic[T]):
         self._read = read
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
         self._index = COLUMNS.index(name)
 
     @overload
@@ -79,9 +78,6 @@ class Column(Generic[T]):
             return self
         value = job._row[self._index]
         return cast("T", value) if self._read is None else self._read(value)
-
-    def __set__(self, job: Job[Any], value: object) -> None:
-        raise AttributeError(f"a Job is a snapshot: {self._name} cannot be set. Use update(), cancel() or requeue().")
 
 
 def read_moment(value: str | datetime) -> pendulum.DateTime:

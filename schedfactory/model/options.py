@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
 
 from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
+from schedfactory.model.job import FINAL
 from schedfactory.model.retry import Retry, retry_of
+
+KeepLike = Mapping[str, DurationLike | None] | DurationLike
+Keep = Mapping[str, timedelta | None]
+
+KEPT: Mapping[str, DurationLike | None] = MappingProxyType({"succeeded": "30d", "cancelled": "30d", "failed": "90d"})
 
 
 class CallOptions(TypedDict, total=False):
@@ -121,6 +128,23 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(tag, str) or not tag:
             raise TypeError(f"tags={tags!r}: {tag!r} is no text label.")
     return found
+
+
+def check_keep(given: KeepLike | None) -> Keep:
+    """Return how long jobs of the final statuses that are named are kept, of all three for a duration; None: for ever."""
+    if given is None or not isinstance(given, Mapping):
+        return dict.fromkeys(FINAL, None if given is None else duration(given, "keep"))
+    for status in given:
+        if status not in FINAL:
+            raise ValueError(f"keep={dict(given)!r}: {status!r} is no final status. There are {', '.join(FINAL)}.")
+    return {status: None if time is None else duration(time, f"keep[{status!r}]") for status, time in given.items()}
+
+
+def check_int(value: int, what: str, least: int) -> int:
+    """Return a number that is `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{what}={value!r} is not usable. Pass an int of {least} or more.")
+    return value
 
 
 def _check_retry(retry: int | Retry) -> dict[str, Any]:

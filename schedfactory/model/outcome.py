@@ -21,26 +21,24 @@ class ControlFlow(Exception):
     """What a task raises to say how it goes on. Not an error: nothing is logged as one."""
 
 
-class Snooze(ControlFlow):
+class _Later(ControlFlow):
+    def __init__(self, delay: DurationLike, why: str = "") -> None:
+        super().__init__(why)
+        self.delay = duration(delay, "delay")
+
+
+class Snooze(_Later):
     """Run this job again after `delay`; no attempt is spent (`max_attempts` grows by one).
 
     >>> raise Snooze("10m")  # doctest: +SKIP
     """
 
-    def __init__(self, delay: DurationLike, why: str = "") -> None:
-        super().__init__(why)
-        self.delay = duration(delay, "delay")
 
-
-class RetryAfter(ControlFlow):
+class RetryAfter(_Later):
     """Run this job again after `delay`; it counts as a failure, and the last allowed one ends the job.
 
     >>> raise RetryAfter("30s", "rate limited")  # doctest: +SKIP
     """
-
-    def __init__(self, delay: DurationLike, why: str = "") -> None:
-        super().__init__(why)
-        self.delay = duration(delay, "delay")
 
 
 class Fail(ControlFlow):
@@ -84,14 +82,9 @@ def succeeded(result: str) -> Outcome:
     return Outcome("succeeded", result=result)
 
 
-def cancelled() -> Outcome:
-    """Someone cancelled the job before its code began."""
-    return Outcome("cancelled", "user", "cancelled", "user")
-
-
-def expired() -> Outcome:
-    """The job was not started in time."""
-    return Outcome("cancelled", "expired", "cancelled", "expired")
+# Someone cancelled the job; it was not started in time.
+CANCELLED = Outcome("cancelled", "user", "cancelled", "user")
+EXPIRED = Outcome("cancelled", "expired", "cancelled", "expired")
 
 
 def given_back(now: datetime) -> Outcome:
@@ -115,7 +108,7 @@ def raised(error: BaseException, retry: Retry, tries: int, now: datetime, cause:
         cause: why the job's `cancelled` flag was set, if it was.
     """
     if isinstance(error, Snooze):
-        return _again(now + error.delay, now, "snooze", "snoozed", "snooze", error, snoozes=1)
+        return Outcome(_when(error.delay), "snooze", "snoozed", "snooze", run_at=now + error.delay, snoozes=1)
     if isinstance(error, Fail):
         return failed("task", error)
     if isinstance(error, Cancel):
@@ -123,18 +116,16 @@ def raised(error: BaseException, retry: Retry, tries: int, now: datetime, cause:
     if cause == "user":
         return Outcome("cancelled", "user", "cancelled", "user", error=describe(error), traceback=format_traceback(error))
     if isinstance(error, RetryAfter):
-        if tries < retry.max_attempts:
-            return _again(now + error.delay, now, "retry", "failed", "error", error, failures=1)
-        return failed("error", error)
+        return _again(error, error.delay, now) if tries < retry.max_attempts else failed("error", error)
     if retry.wants(error) and tries < retry.max_attempts:
-        return _again(now + retry.wait(tries, error), now, "retry", "failed", "error", error, failures=1)
+        return _again(error, retry.wait(tries, error), now)
     return failed("error", error)
 
 
 def crashed(error: str, crashes: int, on_crash: str, cause: Cause | None, now: datetime) -> Outcome:
     """The process that ran the code has died. `crashes` counts this one."""
     if cause in ("user", "shutdown"):
-        return cancelled() if cause == "user" else given_back(now)
+        return CANCELLED if cause == "user" else given_back(now)
     ends = crashes >= MAX_CRASHES or on_crash == "fail"
     status: JobStatus = "failed" if ends else "queued"
     return Outcome(status, "crashed" if ends else "crash", "crashed", "crash", error=error, run_at=now, crashes=1)
@@ -144,35 +135,18 @@ def timed_out(limit: timedelta, retry: Retry, tries: int, now: datetime, *, left
     """The attempt ran over its time. Where its code still runs (`leftover`), the job stays held until that ends."""
     error = TimeoutError(f"ran longer than its timeout of {limit.total_seconds():g} s")
     if retry.wants(error) and tries < retry.max_attempts:
-        run_at = now + retry.wait(tries, error)
-        return _again(run_at, now, "retry", "failed", "timeout", error, failures=1, leftover=leftover)
+        again = _again(error, retry.wait(tries, error), now)
+        return replace(again, attempt_reason="timeout", traceback=None, leftover=leftover)
     return Outcome("failed", "timeout", "failed", "timeout", error=describe(error), failures=1, leftover=leftover)
 
 
-def _again(
-    run_at: datetime,
-    now: datetime,
-    reason: str,
-    attempt_status: str,
-    attempt_reason: str,
-    error: BaseException,
-    *,
-    failures: int = 0,
-    snoozes: int = 0,
-    leftover: bool = False,
-) -> Outcome:
-    return Outcome(
-        "scheduled" if run_at > now else "queued",
-        reason,
-        attempt_status,
-        attempt_reason,
-        error=describe(error) if failures else None,
-        traceback=format_traceback(error) if failures else None,
-        run_at=run_at,
-        failures=failures,
-        snoozes=snoozes,
-        leftover=leftover,
-    )
+def _again(error: BaseException, wait: timedelta, now: datetime) -> Outcome:
+    told = (describe(error), format_traceback(error))
+    return Outcome(_when(wait), "retry", "failed", "error", None, *told, run_at=now + wait, failures=1)
+
+
+def _when(wait: timedelta) -> JobStatus:
+    return "scheduled" if wait else "queued"
 
 
 def _stopped(error: Cancel, now: datetime, cause: Cause | None) -> Outcome:

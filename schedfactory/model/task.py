@@ -15,8 +15,7 @@ import msgspec
 from schedfactory.model.arguments import Arguments, dumps_unchecked
 from schedfactory.model.errors import NotConfigured, UnknownTask
 from schedfactory.model.job import Job
-from schedfactory.model.keep import Keep, KeepLike, check_keep
-from schedfactory.model.options import CallOptions, Options
+from schedfactory.model.options import CallOptions, Keep, KeepLike, Options, check_keep
 from schedfactory.model.retry import ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]

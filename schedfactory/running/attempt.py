@@ -54,7 +54,7 @@ class Attempts:
             retry = self._retry_of(job, task)
             args, kwargs = task.arguments.loads(job.stored_args)
             if _has_expired(job, task, self._clock()):
-                return outcome.expired()
+                return outcome.EXPIRED
         except Exception as error:  # noqa: BLE001 - without retry: the row will not read better next time
             return outcome.failed("error", error)
         try:

@@ -117,7 +117,7 @@ class Isolated:
                 self._say(job.cause)
             if job.cause is not None and flagged_at is not None and now - flagged_at >= _GRACE_S[job.cause]:
                 self.close()
-                return outcome.cancelled() if job.cause == "user" else outcome.given_back(self._clock())
+                return outcome.CANCELLED if job.cause == "user" else outcome.given_back(self._clock())
         epitaph, on_crash = self._epitaph(), job.on_crash or task.defaults.on_crash or "requeue"
         _log.warning("job %d: %s", job.id, epitaph)
         return outcome.crashed(epitaph, job.crashes + 1, on_crash, job.cause, self._clock())

@@ -6,7 +6,7 @@ import queue
 import threading
 
 from schedfactory.model.clock import Clock, Monotonic
-from schedfactory.model.outcome import cancelled
+from schedfactory.model.outcome import CANCELLED
 from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts, Executor
 from schedfactory.running.desk import Desk
@@ -39,7 +39,7 @@ class Worker:
     def do(self, job: RunningJob) -> None:
         """Run one job, and hand back how it ended."""
         job.began = Monotonic.now()
-        ending = cancelled() if job.cause == "user" and job.is_ahead else self._attempts.run(job, self._isolated)
+        ending = CANCELLED if job.cause == "user" and job.is_ahead else self._attempts.run(job, self._isolated)
         job.took = Monotonic.now() - job.began
         self._desk.end(job, ending, self._clock())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, false, func, insert, null, or_, select, update
 
 from schedfactory.model.job import FINAL
+from schedfactory.model.options import Keep
 from schedfactory.storage import totals
 from schedfactory.storage.moments import stamp
 from schedfactory.storage.statement import const
@@ -94,6 +95,16 @@ def change(
 def ended_before(moment: datetime, statuses: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition of jobs that ended with one of these final statuses earlier than `moment`."""
     return and_(or_(*(jobs.c.status == const(status) for status in statuses)), jobs.c.finished_at < stamp(moment))
+
+
+def kept_long_enough(usual: Keep, special: Mapping[str, Keep], now: datetime) -> ColumnElement[bool]:
+    """Return the condition of jobs whose time is over, by final status, and by task where that says otherwise."""
+
+    def is_over(keep: Keep) -> ColumnElement[bool]:
+        return or_(false(), *(ended_before(now - time, [status]) for status, time in keep.items() if time is not None))
+
+    is_usual = and_(jobs.c.task.not_in(sorted(special)), is_over(usual))
+    return or_(is_usual, *(and_(jobs.c.task == task, is_over(keep)) for task, keep in special.items()))
 
 
 def prune(

@@ -153,45 +153,25 @@ totals = Table(
 )
 
 views = MetaData()
+_VIEW_TYPES = {"wait_ms": REAL, "run_ms": REAL, **dict.fromkeys(("id", "job_id", "priority", "attempt", *STATUSES), Integer)}
+
+
+def _view(name: str, *columns: str) -> Table:
+    return Table(name, views, *(Column(column, _VIEW_TYPES.get(column, Text)) for column in columns))
+
 
 # Every job, with how long it waited and ran in milliseconds.
-history = Table(
+history = _view(
     "schedfactory_history",
-    views,
-    Column("id", Integer),
-    Column("task", Text),
-    Column("queue", Text),
-    Column("priority", Integer),
-    Column("status", Text),
-    Column("reason", Text),
-    Column("args", Text),
-    Column("run_at", Text),
-    Column("created_at", Text),
-    Column("started_at", Text),
-    Column("finished_at", Text),
-    Column("wait_ms", REAL),
-    Column("run_ms", REAL),
-    Column("attempt", Integer),
-    Column("result", Text),
-    Column("error", Text),
-)
+    "id", "task", "queue", "priority", "status", "reason", "args", "run_at", "created_at", "started_at", "finished_at",
+    "wait_ms", "run_ms", "attempt", "result", "error",
+)  # fmt: skip
 
 # Every attempt that failed or crashed, the newest first, and what has become of its job.
-failures = Table(
+failures = _view(
     "schedfactory_failures",
-    views,
-    Column("job_id", Integer),
-    Column("task", Text),
-    Column("queue", Text),
-    Column("args", Text),
-    Column("attempt", Integer),
-    Column("reason", Text),
-    Column("started_at", Text),
-    Column("finished_at", Text),
-    Column("error", Text),
-    Column("traceback", Text),
-    Column("job_status", Text),
-)
+    "job_id", "task", "queue", "args", "attempt", "reason", "started_at", "finished_at", "error", "traceback", "job_status",
+)  # fmt: skip
 
 # How many jobs each queue has, by status.
-queue_stats = Table("schedfactory_queue_stats", views, Column("queue", Text), *(Column(status, Integer) for status in STATUSES))
+queue_stats = _view("schedfactory_queue_stats", "queue", *STATUSES)

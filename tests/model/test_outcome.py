@@ -67,7 +67,7 @@ def test_an_exception_is_judged_by_its_kind_the_tries_left_and_why_it_was_asked_
     ],
 )
 def test_a_timeout_is_a_failure_that_leaves_its_code_behind(tries: int, retry: Retry, expected: Any, wait_s: Any) -> None:
-    found = outcome.timed_out(timedelta(seconds=1.5), retry, tries, NOW)
+    found = outcome.timed_out(timedelta(seconds=1.5), retry, tries, NOW, leftover=True)
     assert (found.status, found.reason, found.attempt_status, found.attempt_reason) == expected
     assert found.run_at == (None if wait_s is None else NOW + timedelta(seconds=wait_s))
     assert (found.failures, found.leftover) == (1, True)
@@ -76,7 +76,7 @@ def test_a_timeout_is_a_failure_that_leaves_its_code_behind(tries: int, retry: R
 
 def test_the_ends_without_an_exception() -> None:
     assert outcome.succeeded("5") == outcome.Outcome("succeeded", result="5")
-    assert outcome.expired().reason == "expired"
+    assert outcome.EXPIRED.reason == "expired"
     assert outcome.failed("result", "too large").traceback is None
 
 
