@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +46,7 @@ class Settings:
     migrate: bool = True
     lease: DurationLike = "15s"
     lock_timeout: DurationLike = "30s"
-    keep: KeepLike | None = KEPT
+    keep: KeepLike | None = field(default_factory=lambda: KEPT)  # a mapping view is unhashable before Python 3.12
     max_payload: int = 1_048_576
     max_result: int = 4_194_304
     clock: Clock | None = None
