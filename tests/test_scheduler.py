@@ -166,7 +166,7 @@ def test_a_job_that_a_stop_left_running_is_not_taken_by_the_next_start(scheduler
     assert job.get_result("20s") == 7
 
 
-def test_a_stop_that_waited_long_enough_sets_the_flags_and_the_job_goes_back(scheduler):
+def test_a_stop_that_waited_long_enough_sets_the_flags_and_the_job_is_queued_by_shutdown(scheduler):
     begun = threading.Event()
 
     @scheduler.task(name="polite")
@@ -316,7 +316,7 @@ def test_run_due_follows_freezegun(path):
         scheduler.close()
 
 
-def test_a_keyboard_interrupt_in_run_due_gives_the_job_back_and_is_raised(still):
+def test_a_job_interrupted_in_run_due_is_queued_by_shutdown_and_the_interrupt_is_raised(still):
     stop = [True]
 
     @still.task(name="interrupted", retry=3)

@@ -68,9 +68,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command to its end; `code` is the exit code that it must have."""
+    """Run a command to its end; `code` is the exit code that it must have, `traceback` whether it must print one."""
 
-    def run(*arguments: Any, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: Any, code: int = 0, traceback: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             cwd=folder,
@@ -81,7 +81,7 @@ def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=100,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
+        assert ("Traceback" in done.stderr) is traceback
         return done
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -160,15 +161,24 @@ def test_what_cannot_be_an_id_is_bad_usage(cli, filled, arguments):
     cli("--database", filled, *arguments, code=2)
 
 
-def test_wait_says_how_the_job_ended_and_exits_by_it(cli, filled):
+def test_wait_says_how_the_job_ended_and_its_exit_code_is_1_unless_it_succeeded(cli, filled):
     assert cli("--database", filled, "wait", 1).stdout.startswith("job 1 succeeded in 0.")
     failed = cli("--database", filled, "wait", 2, code=1).stdout
     assert failed.startswith("job 2 failed/error in 0.")
     assert failed.endswith("ValueError: no such page\n")
 
 
-def test_wait_gives_up_after_its_timeout(cli, filled):
+def test_wait_gives_up_after_its_timeout_with_exit_code_1(cli, filled):
     assert "Error: job 4 had not ended" in cli("--database", filled, "wait", 4, "--timeout", "10ms", code=1).stderr
+
+
+def test_ctrl_c_while_it_waits_is_exit_code_130_and_no_traceback(begin, filled, folder):
+    (folder / "tells.py").write_text("from app import scheduler\nprint('loaded', flush=True)\n")
+    process = begin("--app", "tells:scheduler", "wait", "4")
+    assert process.stdout.readline() == "loaded\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
 
 
 def test_wait_for_an_unknown_job_is_an_error(cli, filled):

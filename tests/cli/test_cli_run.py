@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -89,6 +91,45 @@ def test_what_a_killed_run_had_in_hand_ends_in_the_next_one(cli, working, begin,
     job = shown(1)
     assert (job["result"], job["attempt"], job["crashes"]) == ("done", 2, 1)
     assert [one["status"] for one in job["attempts"]] == ["crashed", "succeeded"]
+
+
+BROKEN = """
+from app import scheduler
+from schedfactory.running import node
+from schedfactory.running.dispatcher import Dispatcher
+
+
+def round(dispatcher, now):
+    raise RuntimeError("a mistake of the library")
+
+
+Dispatcher.round = round
+node._AFTER_DEATH_S = 0.0
+"""
+
+
+def test_the_exit_code_is_70_when_the_dispatcher_cannot_be_kept_alive(cli, folder):
+    (folder / "broken.py").write_text(BROKEN)
+    said = cli("--app", "broken:scheduler", "run", code=70, traceback=True).stderr
+    assert "RuntimeError: a mistake of the library" in said
+    assert "stops for good: the dispatcher died 5 times" in said
+
+
+def test_the_exit_code_is_70_when_the_file_gets_damaged(cli, working, folder):
+    cli(*APP, "enqueue", "slow")
+    process = working()
+    with closing(sqlite3.connect(folder / "jobs.db", isolation_level=None)) as connection:
+        version = connection.execute("PRAGMA schema_version").fetchone()[0]
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE sqlite_master SET sql = 'CREATE nonsense' WHERE name = 'schedfactory_jobs'")
+        connection.execute(f"PRAGMA schema_version={version + 1}")
+        connection.execute("COMMIT")
+    (folder / "go").touch()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 70, said
+    assert "the file is damaged" in said
+    assert "stops for good" in said
 
 
 def test_an_error_of_the_library_is_one_line_and_exit_code_1(cli, folder):

@@ -20,7 +20,7 @@ def test_the_commands_are_those_that_exist(cli):
     assert names == ["demo", "run", "enqueue", "jobs", "show", "wait", "cancel", "requeue", "prune", "migrate"]
 
 
-def test_an_unknown_command_is_bad_usage(cli):
+def test_an_unknown_command_is_bad_usage_with_exit_code_2(cli):
     assert "No such command" in cli("dashboard", code=2).stderr
 
 

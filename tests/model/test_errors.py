@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ TREE = {
     "DatabaseBusy": errors.StorageError,
     "NotADatabase": errors.StorageError,
     "StorageFull": errors.StorageError,
+    "UnsafeFilesystem": errors.StorageError,
 }
 
 
@@ -164,27 +166,40 @@ def full(path: Path) -> None:
         database.close()
 
 
-@pytest.mark.parametrize(
-    ("mistake", "kind", "says"),
-    [
-        (not_serializable, errors.NotSerializable, "parameter 'value'.*<object object.*annotat"),
-        (too_large, errors.PayloadTooLarge, "the arguments of give have 22 bytes.*max_payload=10.*elsewhere"),
-        (unknown_task, errors.UnknownTask, "no task is named 'nothing' here.*register"),
-        (not_in_job, errors.NotInJob, "inside a task"),
-        (not_configured, errors.NotConfigured, r"'?<Task same>.*scheduler\.include"),
-        (finished, errors.JobFinished, r"job 1 has ended \(cancelled\).*requeue"),
-        (failed, errors.JobFailed, r"job 1 \(give\) failed/error: TypeError: .*wrong"),
-        (cancelled, errors.JobCancelled, r"job 1 \(give\) was cancelled/user"),
-        (waited, errors.WaitTimeout, "job 1 had not ended after 0.001 s"),
-        (lost, errors.LostLease, "job 1: attempt 1"),
-        (too_old, errors.SchemaTooOld, "schema 0000.*migrate"),
-        (too_new, errors.SchemaTooNew, "schema 9999.*newer schedfactory"),
-        (storage, errors.StorageError, r"missing/jobs\.db cannot be made: .*folder"),
-        (busy, errors.DatabaseBusy, r"jobs\.db: others held it for 0\.05 s.*lock_timeout"),
-        (not_a_database, errors.NotADatabase, r"jobs\.db: this file is no SQLite database.*another path"),
-        (full, errors.StorageFull, r"jobs\.db: the disk is full.*free some space"),
-    ],
-)
+def unsafe(path: Path) -> None:
+    device = path.parent.stat().st_dev
+    mounts = f"1 0 {os.major(device)}:{os.minor(device)} / / rw - nfs4 server:/ rw"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", lambda *_: mounts)
+        give(path)[1].enqueue(1)
+
+
+MISTAKES = [
+    (not_serializable, errors.NotSerializable, "parameter 'value'.*<object object.*annotat"),
+    (too_large, errors.PayloadTooLarge, "the arguments of give have 22 bytes.*max_payload=10.*elsewhere"),
+    (unknown_task, errors.UnknownTask, "no task is named 'nothing' here.*register"),
+    (not_in_job, errors.NotInJob, "inside a task"),
+    (not_configured, errors.NotConfigured, r"'?<Task same>.*scheduler\.include"),
+    (finished, errors.JobFinished, r"job 1 has ended \(cancelled\).*requeue"),
+    (failed, errors.JobFailed, r"job 1 \(give\) failed/error: TypeError: .*wrong"),
+    (cancelled, errors.JobCancelled, r"job 1 \(give\) was cancelled/user"),
+    (waited, errors.WaitTimeout, "job 1 had not ended after 0.001 s"),
+    (lost, errors.LostLease, "job 1: attempt 1"),
+    (too_old, errors.SchemaTooOld, "schema 0000.*migrate"),
+    (too_new, errors.SchemaTooNew, "schema 9999.*newer schedfactory"),
+    (storage, errors.StorageError, r"missing/jobs\.db cannot be made: .*folder"),
+    (busy, errors.DatabaseBusy, r"jobs\.db: others held it for 0\.05 s.*lock_timeout"),
+    (not_a_database, errors.NotADatabase, r"jobs\.db: this file is no SQLite database.*another path"),
+    (full, errors.StorageFull, r"jobs\.db: the disk is full.*free some space"),
+    (unsafe, errors.UnsafeFilesystem, r"jobs\.db lies on nfs4, whose locks cannot be trusted.*local disk"),
+]
+
+
+def test_there_is_a_mistake_for_every_error_but_their_root() -> None:
+    assert {kind for _, kind, _ in MISTAKES} == set(classes().values()) - {errors.SchedfactoryError}
+
+
+@pytest.mark.parametrize(("mistake", "kind", "says"), MISTAKES, ids=[kind.__name__ for _, kind, _ in MISTAKES])
 def test_each_mistake_has_its_error(path: Path, mistake: Callable[[Path], None], kind: type[Exception], says: str) -> None:
     with pytest.raises(kind, match=says) as caught:
         mistake(path)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pendulum
@@ -19,6 +22,17 @@ def add(still: Scheduler) -> Any:
         return x + y
 
     return add
+
+
+@pytest.fixture
+def sql(path: Path) -> Any:
+    """Run one statement on the file as any SQL client would."""
+
+    def run(statement: str, *values: object) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement, values)
+
+    return run
 
 
 def test_a_new_job_says_what_was_asked_for(still: Scheduler, add: Any, clock: Any) -> None:
@@ -168,6 +182,36 @@ def test_an_update_checks_its_values_like_an_option(add: Any, change: Any) -> No
     with pytest.raises((ValueError, TypeError), match=next(iter(change))):
         job.update(**change)
     assert job.refresh() == job
+
+
+NO_LIST_NOR_OBJECT = ["", "no json", '{"x": 1', "5", "null", '"text"', '{"x": NaN}', "[" * 100_000, "\x00"]
+
+
+@pytest.mark.parametrize("text", [*NO_LIST_NOR_OBJECT, '["x"]'], ids=lambda text: text[:9])
+def test_args_that_sql_made_no_object_read_as_none_given_and_the_list_stays_usable(add: Any, sql: Any, text: str) -> None:
+    job, good = add.enqueue(2, 3), add.enqueue(4, 5)
+    sql("UPDATE schedfactory_jobs SET args = ? WHERE id = ?", text, job.id)
+    found = job.refresh()
+    assert (found.args, found.tags, repr(found)) == ({}, ["maths"], repr(job))
+    assert pickle.loads(pickle.dumps(found)).args == {}
+    assert found.update(priority=9).args == found.cancel().args == {}
+    scheduler = found._jobs
+    assert [one.args for one in scheduler.jobs()] == [{"x": 4, "y": 5}, {}]
+    assert scheduler.jobs(args={"x": 4}) == [good]
+
+
+@pytest.mark.parametrize("text", [*NO_LIST_NOR_OBJECT, '{"vip": 1}', None], ids=lambda text: str(text)[:9])
+def test_tags_that_sql_made_no_list_read_as_none_and_the_list_stays_usable(add: Any, sql: Any, text: str | None) -> None:
+    job, good = add.enqueue(2, 3), add.enqueue(4, 5)
+    sql("UPDATE schedfactory_jobs SET tags = ? WHERE id = ?", text, job.id)
+    found = job.refresh()
+    assert (found.args, found.tags, repr(found)) == ({"x": 2, "y": 3}, [], repr(job))
+    assert pickle.loads(pickle.dumps(found)).tags == []
+    scheduler = found._jobs
+    assert [one.tags for one in scheduler.jobs()] == [["maths"], []]
+    assert scheduler.jobs(tag="maths") == [good]
+    assert scheduler.run_due() == 2
+    assert (job.refresh().status, job.refresh().result) == ("succeeded", 5)
 
 
 def test_there_are_seven_statuses_of_which_three_are_final() -> None:

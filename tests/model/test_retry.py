@@ -20,11 +20,22 @@ def waits(retry: Retry, count: int = 5) -> list[float]:
     return [retry.wait(n, OOPS).total_seconds() for n in range(1, count + 1)]
 
 
+def test_a_retry_has_the_documented_defaults() -> None:
+    retry = Retry()
+    assert (retry.max_attempts, retry.backoff, retry.base, retry.cap) == (
+        5,
+        "exponential",
+        timedelta(seconds=1),
+        timedelta(hours=1),
+    )
+    assert (retry.jitter, retry.on, retry.never_on) == (True, (Exception,), ())
+
+
 @pytest.mark.parametrize(
     ("backoff", "expected"),
     [("exponential", [2, 4, 8, 16, 32]), ("linear", [2, 4, 6, 8, 10]), ("constant", [2, 2, 2, 2, 2])],
 )
-def test_the_nth_wait_follows_the_formula_of_its_backoff(backoff: Any, expected: list[float]) -> None:
+def test_the_nth_wait_follows_from_its_base_by_the_formula_of_its_backoff(backoff: Any, expected: list[float]) -> None:
     assert waits(Retry(backoff=backoff, base="2s", jitter=False)) == expected
 
 
@@ -79,7 +90,7 @@ def test_a_callable_that_fails_costs_a_log_line_not_the_job(answer: Any, caplog:
         ({"on": BaseException, "never_on": SystemExit}, [KeyboardInterrupt()], [SystemExit()]),
     ],
 )
-def test_only_the_exceptions_that_are_meant_are_tried_again(
+def test_only_exceptions_of_on_and_not_of_never_on_are_tried_again(
     options: dict[str, Any], wanted: list[BaseException], unwanted: list[BaseException]
 ) -> None:
     retry = Retry(**options)
@@ -107,7 +118,7 @@ def test_a_bad_retry_is_refused_where_it_is_made(options: dict[str, Any], kind: 
         Retry(**options)
 
 
-def test_an_int_counts_attempts() -> None:
+def test_a_retry_given_as_an_int_counts_attempts() -> None:
     assert retry_of(3) == Retry(3)
     for wrong in (True, "3", None, 2.0):
         with pytest.raises(TypeError, match="retry="):
@@ -184,6 +195,17 @@ def test_a_calls_numbers_leave_the_tasks_exceptions_in_force(still: Scheduler, c
         raise OOPS
 
     assert ends_of(still, clock, fetch.options(retry=Retry(9, base="1s")).enqueue()) == (1, [])
+
+
+@pytest.mark.parametrize("said", [3, Retry(3, base=0), Retry(max_attempts=3, base=0)])
+def test_max_attempts_is_how_many_failures_end_the_job(still: Scheduler, clock: Any, said: Any) -> None:
+    @still.task(name="fetch", retry=said)
+    def fetch() -> None:
+        raise OOPS
+
+    job = fetch.enqueue()
+    assert (job.max_attempts, ends_of(still, clock, job)[0]) == (3, 3)
+    assert (job.refresh().status, job.refresh().failures) == ("failed", 3)
 
 
 def test_without_a_retry_a_task_has_one_attempt(still: Scheduler, clock: Any) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ async def each_later() -> Any:
 # Names
 
 
-def test_a_task_is_named_after_its_module_and_function(still: Scheduler) -> None:
+def test_a_task_is_named_after_its_module_and_function_unless_a_name_is_given(still: Scheduler) -> None:
     assert still.task(double).name == f"{__name__}:double"
     assert still.task(name="mail.double")(double).name == "mail.double"
 
@@ -188,6 +188,96 @@ def test_any_importable_function_is_registered_on_the_way(still: Scheduler) -> N
 
 
 # Options
+
+
+ROWS = {
+    "queue": ({"queue": "numbers"}, {"queue": "other"}, "queue", ("default", "numbers", "other")),
+    "priority": ({"priority": 3}, {"priority": -9}, "priority", (0, 3, -9)),
+    "retry": ({"retry": 3}, {"retry": Retry(7)}, "max_attempts", (1, 3, 7)),
+    "expires": (
+        {"expires": "1d"},
+        {"expires": "2026-01-09T00:00:00Z"},
+        "expires_at",
+        (None, pendulum.datetime(2026, 1, 3, 3, 4, 5), pendulum.datetime(2026, 1, 9)),
+    ),
+    "tags": ({"tags": ["a", "b"]}, {"tags": ["c"]}, "tags", ([], ["a", "b"], ["c"])),
+}
+
+
+@pytest.mark.parametrize(("of_task", "of_call", "column", "expected"), ROWS.values(), ids=ROWS)
+def test_an_option_of_the_task_is_in_its_rows_and_one_of_the_call_stands_over_it(
+    still: Scheduler, of_task: Any, of_call: Any, column: str, expected: Any
+) -> None:
+    plain, special = still.task(name="plain")(twice), still.task(name="special", **of_task)(double)
+    jobs = [plain.enqueue(1), special.enqueue(1), special.options(**of_call).enqueue(1)]
+    assert tuple(getattr(job.refresh(), column) for job in jobs) == expected
+
+
+def test_tags_are_kept_once_each_in_their_order(still: Scheduler) -> None:
+    job = still.task(name="double", tags=["b", "a", "b"])(double).enqueue(1)
+    assert job.refresh().tags == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "run_at",
+    [
+        pendulum.datetime(2026, 12, 24, 18, tz="Europe/Berlin"),
+        datetime(2026, 12, 24, 17, tzinfo=timezone.utc),
+        "2026-12-24T18:00:00+01:00",
+    ],
+    ids=["pendulum", "datetime", "text"],
+)
+def test_a_run_at_is_kept_as_its_instant_however_it_is_written(still: Scheduler, clock: Any, run_at: Any) -> None:
+    job = still.task(name="double")(double).options(run_at=run_at).enqueue(4).refresh()
+    assert (job.status, job.run_at) == ("scheduled", datetime(2026, 12, 24, 17, tzinfo=timezone.utc))
+    clock.now = job.run_at - timedelta(microseconds=1)
+    assert still.run_due() == 0
+    clock.now = job.run_at
+    assert still.run_due() == 1
+
+
+def test_a_run_at_that_is_past_is_due_at_once(still: Scheduler) -> None:
+    job = still.task(name="double")(double).options(run_at="2020-01-01T00:00:00Z").enqueue(1)
+    assert (job.status, still.run_due()) == ("queued", 1)
+
+
+@pytest.mark.parametrize("others", [{"run_at": "2027-01-01T00:00:00Z"}, {"delay": "1h"}], ids=["run_at", "delay"])
+def test_the_later_said_of_run_at_and_delay_counts_and_both_at_once_are_a_value_error(still: Scheduler, others: Any) -> None:
+    task = still.task(name="double")(double)
+    with pytest.raises(ValueError, match=r"run_at=.*and delay=.*Pass one"):
+        task.options(run_at="2027-01-01T00:00:00Z", delay="1h")
+    first = {"delay": "1d"} if "run_at" in others else {"run_at": "2028-01-01T00:00:00Z"}
+    assert task.options(**first).options(**others).enqueue(1).run_at == task.options(**others).enqueue(1).run_at
+
+
+@pytest.mark.parametrize("option", ["run_at", "delay"])
+def test_run_at_and_delay_are_for_a_call_and_a_type_error_at_the_decorator(option: str) -> None:
+    with pytest.raises(TypeError, match=rf"{option}= is for one call, not for a task.*\.options\({option}=…\)"):
+        TaskRegistry().task(**{option: "1h"})(double)
+
+
+@pytest.mark.parametrize("option", ["name", "aliases", "on_crash", "keep"])
+def test_what_is_for_a_task_alone_is_a_type_error_at_the_call(still: Scheduler, option: str) -> None:
+    for task in (still.task(name="double")(double), still.remote("double")):
+        with pytest.raises(TypeError, match=f"'{option}' is no option"):
+            task.options(**{option: "fail"})
+
+
+BAD_PER_TASK = {
+    "on_crash that is unknown": ({"on_crash": "ignore"}, ValueError, "on_crash='ignore'.*requeue.*fail"),
+    "on_crash of None": ({"on_crash": None}, ValueError, "on_crash=None"),
+    "keep that is no duration": ({"keep": "90"}, ValueError, "keep='90'"),
+    "keep of a status that is not final": ({"keep": {"running": "1d"}}, ValueError, "'running' is no final status"),
+    "aliases as one text": ({"aliases": "old"}, TypeError, "aliases='old' is one text"),
+}
+
+
+@pytest.mark.parametrize(("options", "kind", "says"), BAD_PER_TASK.values(), ids=BAD_PER_TASK)
+def test_a_bad_option_that_is_for_a_task_alone_is_refused(options: Any, kind: Any, says: str) -> None:
+    tasks = TaskRegistry()
+    with pytest.raises(kind, match=says):
+        tasks.task(name="double", **options)(double)
+    assert tasks.names() == ()
 
 
 def test_options_make_a_new_task_and_never_change_one(still: Scheduler) -> None:
@@ -382,12 +472,3 @@ def test_a_remote_call_takes_keywords_that_json_can_hold(still: Scheduler) -> No
     with pytest.raises(NotSerializable, match="parameter 'a' = nan"):
         remote(a=math.nan)
     assert sum(still.counts().values()) == 0
-
-
-def test_aliases_given_as_one_text_are_refused() -> None:
-    with pytest.raises(TypeError, match="aliases='old' is one text"):
-        TaskRegistry().task(name="new", aliases="old")(len_of)
-
-
-def len_of(text: str) -> int:
-    return len(text)

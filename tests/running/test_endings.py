@@ -344,6 +344,22 @@ def test_a_new_job_is_queued_and_a_later_one_scheduled(still):
     assert ending(noop.options(delay="1s").enqueue()) == ("scheduled", None)
 
 
+def test_a_waiting_job_is_not_run_however_due_it_is_and_can_be_cancelled(still, clock, sql):
+    ran = []
+
+    @still.task(name="follows", expires="1h")
+    def follows() -> None:
+        ran.append(1)
+
+    job = follows.enqueue()
+    sql("UPDATE schedfactory_jobs SET status = 'waiting'")
+    clock.advance(days=1)
+    assert still.run_due() == 0
+    still.wait_idle(0)
+    assert (ending(job.refresh()), still.counts()["waiting"], ran) == (("waiting", None), 1, [])
+    assert ending(job.cancel()) == ("cancelled", "user")
+
+
 def test_a_job_is_running_while_its_code_is(still):
     seen = []
 

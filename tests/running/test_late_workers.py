@@ -2,59 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from schedfactory import LostLease, Retry, Snooze, current_job
-from schedfactory.running.node import Node
-from schedfactory.running.worker import Worker
-from schedfactory.storage import nodes
-
-
-class Hand:
-    """A node whose threads the test plays."""
-
-    def __init__(self, scheduler, clock):
-        self.scheduler = scheduler
-        self.clock = clock
-        self.node = Node(scheduler._house.shop(scheduler), 1, None)
-        self.node._dispatcher.workers = 0
-
-    def claim(self):
-        node = self.node
-        return node._dispatcher.claim_for(Worker(1, node._desk, node._attempts, self.clock), self.clock.now)
-
-    def end(self, job):
-        self.node._desk.end(job, self.node._attempts.run(job), self.clock.now)
-        self.round()
-
-    def time_out(self, job):
-        assert self.node._desk.settle(job)
-        job.cause = "timeout"
-        limit = timedelta(seconds=1)
-        self.node._desk.ended.append((job, self.node._attempts.time_out(job, limit), self.clock.now))
-        self.round()
-
-    def round(self):
-        self.node._dispatcher.round(self.clock.now)
-
-    def is_given_up(self):
-        """Others take its jobs, as if it were dead."""
-        node = self.node
-        self.scheduler._house.database.write(lambda conn: nodes.rescue(conn, node._lock, node.id, self.clock.now))
-
-    def close(self):
-        self.node._wake.close()
-        self.node._lock.release(self.node.id)
-
-
-@pytest.fixture
-def hands(still, clock):
-    found = [Hand(still, clock), Hand(still, clock)]
-    yield found
-    for hand in found:
-        hand.close()
 
 
 @pytest.fixture

@@ -43,6 +43,12 @@ def poison() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@scheduler.task(on_crash="fail")
+def once() -> None:
+    effect("once")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @scheduler.task
 def quick(number: int, holds: bool = False, dies: bool = False) -> None:
     if dies:
@@ -262,6 +268,21 @@ def test_a_job_that_kills_its_process_three_times_has_failed_by_crashed(schedule
     assert states(job) == [(number, "crashed", "crash") for number in (1, 2, 3)]
     assert sorted(effects()) == sorted(["poison", str(process.pid)] for process in nodes)
     assert scheduler.counts()["failed"] == 1
+
+
+@pytest.mark.parametrize("leaves_it_open", [True, False], ids=["as the task says", "as the row says"])
+def test_a_job_of_on_crash_fail_never_starts_again_after_the_death_of_its_process(
+    scheduler, node, effects, sql, leaves_it_open
+):
+    job = scheduler.remote("app:once").enqueue()
+    if not leaves_it_open:
+        sql("UPDATE schedfactory_jobs SET on_crash = 'fail'")
+    node_of_one_death(node)
+    node()
+    job = job.wait("20s")
+    assert (job.status, job.reason, job.crashes, job.attempt) == ("failed", "crashed", 1, 1)
+    assert states(job) == [(1, "crashed", "crash")]
+    assert effects() == [["once"]]
 
 
 def test_a_requeued_poison_job_may_crash_three_times_again(scheduler, node, effects):

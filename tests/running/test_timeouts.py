@@ -31,7 +31,7 @@ def stuck(scheduler, make_gate):
     return register
 
 
-def test_a_job_over_its_timeout_ends_at_once_and_wakes_who_waits(scheduler, stuck):
+def test_a_job_over_its_timeout_has_failed_by_timeout_at_once_and_wakes_who_waits(scheduler, stuck):
     task, gates = stuck()
     scheduler.start(workers=1)
     job = task.enqueue()

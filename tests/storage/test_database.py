@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, tables
+from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, UnsafeFilesystem, tables
 from schedfactory.storage import checkpoint
 from schedfactory.storage.database import Database
 
@@ -131,7 +131,7 @@ def test_bells_ring_after_the_commit_unless_the_write_is_quiet(database: Databas
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
-def test_each_connection_has_its_settings(path: Path, durability: str, synchronous: int) -> None:
+def test_each_connection_has_the_settings_of_its_durability(path: Path, durability: str, synchronous: int) -> None:
     database = Database(path, durability, 10, True)
     expected = {
         "journal_mode": "wal", "synchronous": synchronous, "mmap_size": 0, "journal_size_limit": 16_777_216, "foreign_keys": 1,
@@ -227,6 +227,31 @@ def test_a_path_that_cannot_be_made_is_a_storage_error_that_names_it(tmp_path: P
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_safe"),
+    [
+        ("ext4", True), ("btrfs", True), ("tmpfs", True), ("overlay", True), ("fuse.zfs", True), ("nfs", False),
+        ("nfs4", False), ("cifs", False), ("9p", False), ("fuse.sshfs", False),
+    ],
+)  # fmt: skip
+def test_a_file_on_a_network_share_is_an_unsafe_filesystem_error_and_is_not_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_safe: bool
+) -> None:
+    device, read_text = path.parent.stat().st_dev, Path.read_text
+    other = "21 1 0:0 / /proc rw - nfs elsewhere rw\n"
+    mounts = other + f"22 1 {os.major(device)}:{os.minor(device)} / /data rw,noatime shared:1 - {kind} server:/ rw\n"
+    monkeypatch.setattr(Path, "read_text", lambda file, *how: mounts if file.name == "mountinfo" else read_text(file, *how))
+    with closing(Scheduler(path)) as scheduler:
+        if is_safe:
+            assert scheduler.remote("x").enqueue().id == 1
+            return
+        for use in (scheduler.counts, scheduler.remote("x").enqueue, scheduler.start):
+            with pytest.raises(UnsafeFilesystem, match=rf"jobs\.db lies on {kind}, whose locks cannot be trusted") as caught:
+                use()
+            assert caught.value.path == str(path)
+    assert list(path.parent.iterdir()) == []
+
+
 @contextmanager
 def as_an_ordinary_user(*owned: Path) -> Iterator[None]:
     """Be somebody whom permissions bind, where the tests are run by root."""
@@ -296,7 +321,7 @@ def lock_held_by(program: Any) -> Any:
 
 
 @pytest.mark.parametrize("is_fresh", [True, False])
-def test_busy_means_not_stored_now_or_later(program: Any, path: Path, is_fresh: bool) -> None:
+def test_busy_after_the_lock_timeout_means_not_stored_now_or_later(program: Any, path: Path, is_fresh: bool) -> None:
     scheduler = Scheduler(path, lock_timeout="200ms")
     if not is_fresh:
         scheduler.counts()
@@ -333,7 +358,7 @@ def test_threads_that_wait_together_are_all_told_that_it_is_busy(program: Any, p
     database.close()
 
 
-def test_a_call_waits_for_others_as_long_as_it_may(program: Any, path: Path) -> None:
+def test_a_call_waits_for_others_up_to_its_lock_timeout(program: Any, path: Path) -> None:
     scheduler = Scheduler(path, lock_timeout="60s")
     scheduler.counts()
     holder = lock_held_by(program)

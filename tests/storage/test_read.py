@@ -37,32 +37,33 @@ def ids(jobs: list[Any]) -> list[int]:
     return [job.id for job in jobs]
 
 
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({}, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
-        ({"status": "succeeded"}, [3, 1]),
-        ({"status": ["succeeded", "cancelled"]}, [4, 3, 2, 1]),
-        ({"status": ("running", "waiting")}, []),
-        ({"task": "odd"}, [10, 8, 6, 4, 2]),
-        ({"queue": "low"}, [5, 4, 3, 2, 1]),
-        ({"tag": "t7"}, [8]),
-        ({"tag": "t"}, []),
-        ({"task": "odd", "queue": "low", "status": "queued", "tag": "all"}, []),
-        ({"task": "even", "queue": "low", "status": "queued", "tag": "all"}, [5]),
-        ({"limit": 3}, [10, 9, 8]),
-        ({"limit": 3, "before_id": 8}, [7, 6, 5]),
-        ({"before_id": 1}, []),
-        ({"task": 'it\'s "quoted"'}, []),
-    ],
-)
+FILTERS = {
+    "nothing": ({}, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
+    "status": ({"status": "succeeded"}, [3, 1]),
+    "a list of statuses": ({"status": ["succeeded", "cancelled"]}, [4, 3, 2, 1]),
+    "statuses of no job": ({"status": ("running", "waiting")}, []),
+    "task": ({"task": "odd"}, [10, 8, 6, 4, 2]),
+    "task with quotes": ({"task": 'it\'s "quoted"'}, []),
+    "queue": ({"queue": "low"}, [5, 4, 3, 2, 1]),
+    "tag": ({"tag": "t7"}, [8]),
+    "a part of a tag": ({"tag": "t"}, []),
+    "four at once, of no job": ({"task": "odd", "queue": "low", "status": "queued", "tag": "all"}, []),
+    "four at once": ({"task": "even", "queue": "low", "status": "queued", "tag": "all"}, [5]),
+    "limit": ({"limit": 3}, [10, 9, 8]),
+    "before_id": ({"before_id": 4}, [3, 2, 1]),
+    "limit and before_id": ({"limit": 3, "before_id": 8}, [7, 6, 5]),
+    "before_id of the first": ({"before_id": 1}, []),
+}
+
+
+@pytest.mark.parametrize(("filters", "expected"), FILTERS.values(), ids=FILTERS)
 def test_all_filters_must_match_and_the_newest_comes_first(
     still: Scheduler, some: list[Any], filters: Any, expected: Any
 ) -> None:
     assert ids(still.jobs(**filters)) == expected
 
 
-def test_pages_follow_one_another_without_gaps(still: Scheduler, some: list[Any]) -> None:
+def test_pages_by_before_id_follow_one_another_without_gaps(still: Scheduler, some: list[Any]) -> None:
     pages, before = [], None
     while page := still.jobs(limit=4, before_id=before):
         pages.append(ids(page))
@@ -78,7 +79,7 @@ def test_without_a_limit_a_hundred_are_given(still: Scheduler) -> None:
     assert len(still.jobs(limit=1000)) == 120
 
 
-def test_times_are_exclusive(still: Scheduler, some: list[Any]) -> None:
+def test_created_after_and_finished_after_are_exclusive(still: Scheduler, some: list[Any]) -> None:
     at = some[6].created_at
     assert ids(still.jobs(created_after=at)) == [10, 9, 8]
     assert ids(still.jobs(created_after=at - timedelta(microseconds=1))) == [10, 9, 8, 7]
@@ -113,7 +114,7 @@ def test_a_filter_that_makes_no_sense_is_refused(still: Scheduler, filters: Any,
 VALUES: list[Any] = [1, 0, True, False, None, "1", "", "a'b\"c", 1.5, -2, 2**60, [], [1], [1, "a"], {}, {"a": 1}, {"a": [True]}]
 
 
-def test_an_argument_is_found_by_its_value_and_type(still: Scheduler) -> None:
+def test_the_filter_args_finds_an_argument_by_its_value_and_type(still: Scheduler) -> None:
     jobs = still.enqueue_many([still.remote("x").call(v=value) for value in VALUES])
     still.remote("x").enqueue(other=1)
     still.remote("x").enqueue()
@@ -121,7 +122,7 @@ def test_an_argument_is_found_by_its_value_and_type(still: Scheduler) -> None:
         assert ids(still.jobs(args={"v": value})) == [job.id], value
 
 
-def test_all_of_the_named_arguments_must_match(still: Scheduler) -> None:
+def test_all_that_the_filter_args_names_must_match(still: Scheduler) -> None:
     call = still.remote("x").call
     still.enqueue_many([call(a=1, b="x", c=[1]), call(a=1, b="y"), call(a=2, b="x")])
     assert ids(still.jobs(args={"a": 1})) == [2, 1]
