@@ -102,18 +102,23 @@ def workshop(tmp_path, launch, scheduler):
 # Left alone
 
 
-def keep_silent(workshop, **how):
-    """Stop a process that has a job for longer than a lease, beside another one that works; return the history."""
+def keep_silent(workshop, seconds, **how):
+    """Stop a process that has a job for longer than a lease, beside one that works, or until that one takes the job.
+
+    Returns the job, how many jobs the other one did meanwhile, and the history.
+    """
     first = workshop.start("a", "work", **SETTINGS, **how)
     job = workshop.enqueue("hold")
     workshop.wait_for(lambda: workshop.told("start", "hold"), "the job runs")
     workshop.start("b", "work", **SETTINGS, **how)
     workshop.stop_outside_a_write("a")
-    end = time.monotonic() + SILENCE_S
-    for number in range(1_000_000):
-        workshop.scheduler.remote("noop").enqueue(key=f"b.{number}-0", of=1, times=0).wait("30s")
-        if time.monotonic() > end or len(workshop.told("start", "hold")) > 1:
-            break
+    noop = workshop.scheduler.remote("noop")
+    noop.enqueue(key="b.0-0", of=1, times=0).wait("30s")  # the other one is there
+    end = time.monotonic() + seconds
+    others = 1
+    while time.monotonic() < end and len(workshop.told("start", "hold")) == 1:
+        noop.enqueue(key=f"b.{others}-0", of=1, times=0).wait("30s")
+        others += 1
         time.sleep(0.02)
     assert workshop.told("start", "hold")[0] == (1, first)
     workshop.go_on("a")
@@ -121,18 +126,18 @@ def keep_silent(workshop, **how):
     workshop.release("hold", 2)
     workshop.wait_for(workshop.has_settled, "the job has ended")
     workshop.wait_for(lambda: len(workshop.told("end", "hold")) == len(workshop.told("start", "hold")), "its code has ended")
-    return job, number, workshop.leave()
+    return job, others, workshop.leave()
 
 
 def test_a_stopped_process_keeps_its_jobs_beyond_its_lease(workshop, figures):
-    job, others, history = keep_silent(workshop)
+    job, others, history = keep_silent(workshop, SILENCE_S)
     assert history.violations() == []
     assert (job.refresh().attempt, job.refresh().crashes) == (1, 0)
     figures(silent_s=SILENCE_S, lease_s=LEASE_S, jobs_of_the_other_meanwhile=others, taken=0)
 
 
 def test_the_harness_catches_a_rescue_by_timeout(workshop):
-    _, _, history = keep_silent(workshop, sabotage="rescue_by_timeout")
+    _, _, history = keep_silent(workshop, 30, sabotage="rescue_by_timeout")
     assert "overlap" in {text.partition(":")[0] for text in history.violations()}
 
 
