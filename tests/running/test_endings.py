@@ -344,19 +344,25 @@ def test_a_new_job_is_queued_and_a_later_one_scheduled(still):
     assert ending(noop.options(delay="1s").enqueue()) == ("scheduled", None)
 
 
-def test_a_waiting_job_is_not_run_however_due_it_is_and_can_be_cancelled(still, clock, sql):
+def test_a_waiting_job_neither_runs_nor_expires_however_due_it_is_and_can_be_cancelled(still, clock, sql):
     ran = []
 
-    @still.task(name="follows", expires="1h")
-    def follows() -> None:
-        ran.append(1)
+    @still.task(name="work")
+    def work(number: int) -> None:
+        ran.append(number)
 
-    job = follows.enqueue()
+    job = work.options(expires="1h").enqueue(1)
     sql("UPDATE schedfactory_jobs SET status = 'waiting'")
+    expires, later = work.options(expires="1h").enqueue(2), work.options(delay="1h").enqueue(3)
     clock.advance(days=1)
-    assert still.run_due() == 0
+    assert still.run_due() == 1
     still.wait_idle(0)
-    assert (ending(job.refresh()), still.counts()["waiting"], ran) == (("waiting", None), 1, [])
+    assert [ending(one.refresh()) for one in (job, expires, later)] == [
+        ("waiting", None),
+        ("cancelled", "expired"),
+        ("succeeded", None),
+    ]
+    assert (still.counts()["waiting"], ran) == (1, [3])
     assert ending(job.cancel()) == ("cancelled", "user")
 
 
