@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import sabotage_processes
-from history import Log, count, moment
+from witnesses import Log, count, moment
 
 from schedfactory import Retry, RunningJob, Scheduler, Snooze, current_job
 from schedfactory.running.desk import Desk

@@ -8,62 +8,17 @@ None of these three can know what the others say, so a promise that was broken s
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from witnesses import SECONDS, lines
+
 FINAL = ("succeeded", "failed", "cancelled")
 MAX_CRASHES = 3
-LINE = 128  # bytes; lines of this length cross no page, within which a write is whole even when its process is killed
-
-_WITNESS = """
-CREATE TABLE witness (
-    seq INTEGER PRIMARY KEY, job INTEGER, was TEXT, became TEXT, fence INTEGER, result TEXT, node INTEGER, at REAL
-);
-CREATE TRIGGER witness_status AFTER UPDATE OF status, result ON schedfactory_jobs BEGIN
-    INSERT INTO witness (job, was, became, fence, result, node, at) VALUES (
-        NEW.id, OLD.status, NEW.status, NEW.fence, NEW.result, OLD.node, (julianday('now') - 2440587.5) * 86400
-    );
-END;
-"""
-
-
-class Log:
-    """A file that many processes append to, each line in one write."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-    def __call__(self, *words: object) -> None:
-        text = " ".join(map(str, words)).replace("\n", " ").encode("ascii", "replace")
-        os.write(self._descriptor, text[: LINE - 1].ljust(LINE - 1) + b"\n")
-
-
-def lines(path: Path) -> list[list[str]]:
-    """Return the words of each line."""
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def count(path: Path) -> int:
-    """Return how many lines there are, without reading them."""
-    return path.stat().st_size // LINE if path.exists() else 0
-
-
-def bear_witness(database: Path) -> None:
-    """Let the database note every committed change of a job's status or result."""
-    connection = sqlite3.connect(database, timeout=30)
-    connection.executescript(_WITNESS)
-    connection.close()
-
-
-def moment() -> tuple[int, float]:
-    """Return now: nanoseconds that all processes of this machine count alike, and seconds as the database has them."""
-    return time.monotonic_ns(), time.time()
 
 
 @dataclass
@@ -103,7 +58,11 @@ class History:
         self.attempts: dict[int, list[str]] = defaultdict(list)
         for row in connection.execute("SELECT job_id, status FROM schedfactory_attempts ORDER BY number"):
             self.attempts[row["job_id"]].append(row["status"])
-        self.nodes = {node: names.get(pid) for node, pid in connection.execute("SELECT id, pid FROM schedfactory_nodes")}
+        self.nodes: dict[int, str] = {}
+        self.born: dict[str, float] = {}
+        for node, pid, born in connection.execute(f"SELECT id, pid, {SECONDS.format('started_at')} FROM schedfactory_nodes"):
+            self.nodes[node] = names[pid]
+            self.born[names[pid]] = born
         self.changes = connection.execute("SELECT * FROM witness ORDER BY seq").fetchall()
         self.integrity = connection.execute("PRAGMA integrity_check").fetchone()[0]
         connection.close()
@@ -234,13 +193,19 @@ class History:
             yield f"counts: {counted} were told, {dict(found)} are there"
 
     def recoveries(self) -> list[float]:
-        """Return, for each death that left jobs running, the seconds until the last one was taken from the dead."""
+        """Return, for each death that left jobs running, the seconds until the last one was taken from the dead.
+
+        They count from when another node was there that lived to see it.
+        """
         last: dict[str, float] = {}
         for change in self.changes:
             name = self.nodes.get(change["node"])
             if change["was"] == "running" and name in self.deaths and change["at"] > self.deaths[name][1]:
-                last[name] = change["at"] - self.deaths[name][1]
-        return sorted(last.values())
+                last[name] = change["at"]
+        return sorted(end - max(self.deaths[name][1], self._first_heir(end)) for name, end in last.items())
+
+    def _first_heir(self, end: float) -> float:
+        return min(born for name, born in self.born.items() if name not in self.deaths or self.deaths[name][1] > end)
 
     @property
     def crashes(self) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from history import History, bear_witness, lines, moment
+from history import History
+from witnesses import bear_witness, lines, moment
 
 from schedfactory import Scheduler
 

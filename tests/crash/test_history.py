@@ -7,8 +7,9 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from history import History, Log
+from history import History
 from seats import Seats
+from witnesses import Log
 
 TASKS = ("noop", "flaky", "snoozy", "once")
 JOB = {task: number for number, task in enumerate(TASKS, 1)}

@@ -14,8 +14,8 @@ from statistics import median
 
 import pytest
 from factory_floor import FAILPOINTS
-from history import count
 from seats import Seats
+from witnesses import count
 
 MIX = {"noop": 45, "slow": 25, "flaky": 12, "snoozy": 12, "once": 6}
 POINTS = [(where, side) for where in FAILPOINTS for side in ("before", "after")]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from history import count
 from seats import Seats
+from witnesses import count
 
 MIB = 1 << 20
 LIMIT = 64 * MIB  # the log, after the reader has gone

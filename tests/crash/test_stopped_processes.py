@@ -14,9 +14,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from history import count
 from seats import Seats
 from sqlalchemy import select
+from witnesses import count
 
 from schedfactory.storage import nodes
 from schedfactory.storage.locks import lock_file
