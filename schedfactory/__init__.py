@@ -24,7 +24,7 @@ from schedfactory.model.errors import (
     UnsafeFilesystem,
     WaitTimeout,
 )
-from schedfactory.model.health import Health
+from schedfactory.model.health import Finding, Health
 from schedfactory.model.job import Attempt, Job
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
 from schedfactory.model.reports import StatusReport
@@ -36,7 +36,7 @@ from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
+    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
     "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry",
     "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
     "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Self
 
 from schedfactory.house import House
 from schedfactory.model.clock import DurationLike, duration
 from schedfactory.model.errors import WaitTimeout
 from schedfactory.model.health import Health
-from schedfactory.model.options import check_queue
+from schedfactory.model.options import check_int, check_queue
 from schedfactory.model.reports import StatusReport
 from schedfactory.queries import Queries
 from schedfactory.running import context, signals
 from schedfactory.running.node import Node
-from schedfactory.storage import read
+from schedfactory.storage import checkpoint, read, sqlite
+
+STOP_S = 30.0  # what stop() has at the interpreter's exit
 
 
 class Control(Queries):
@@ -25,10 +29,18 @@ class Control(Queries):
     _house: House
 
     def _forget_threads(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a signal's handler may call stop() anywhere
         self._node: Node | None = None
         self._last_node: Node | None = None
-        self._is_asked_to_stop = threading.Event()
+        self._run_ends: queue.SimpleQueue[None] | None = None  # while run() waits; a signal's handler may put into it
+
+    def _end_run(self) -> None:
+        if self._run_ends is not None:
+            self._run_ends.put(None)
+
+    def _drain(self) -> None:
+        if self._node is not None:
+            self._node.drain()
 
     def start(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
         """Start the dispatcher and worker threads, and return at once.
@@ -42,6 +54,7 @@ class Control(Queries):
             RuntimeError: it runs already.
             StorageError: the database cannot be used.
         """
+        context.refuse_worker_process("start()")
         count = 4 if workers is None else workers
         if isinstance(count, bool) or not isinstance(count, int):
             raise TypeError(f"workers={count!r} is no number of workers. Pass an int of 1 or more.")
@@ -52,7 +65,7 @@ class Control(Queries):
         with self._guard:
             if self._node is not None and not self._node.has_left:
                 raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-            node = Node(self._house.shop(self), count, queues, self._is_asked_to_stop.set)
+            node = Node(self._house.shop(self), count, queues, self._end_run)
             self._node = node
             node.start()
 
@@ -62,8 +75,8 @@ class Control(Queries):
         After `timeout` the running jobs' `cancelled` flags are set. Code that runs on regardless keeps its job until it
         ends; then its result is stored, if this process still lives. Does nothing where nothing runs.
         """
-        seconds = duration(timeout, "timeout").total_seconds()
-        self._is_asked_to_stop.set()
+        seconds = min(duration(timeout, "timeout").total_seconds(), threading.TIMEOUT_MAX / 2)
+        self._end_run()
         with self._guard:
             node = self._node
         if node is None:
@@ -94,11 +107,11 @@ class Control(Queries):
         Raises:
             SystemExit: 70, when the dispatcher cannot be kept alive, or the file is damaged.
         """
-        self._is_asked_to_stop.clear()
-        with signals.caught(self._is_asked_to_stop.set):
+        self._run_ends = queue.SimpleQueue()
+        with signals.caught(self._end_run):
             self.start(workers, queues)
             node = self._node
-            self._is_asked_to_stop.wait()
+            self._run_ends.get()
             self.stop()
             if node is not None and node.failure is not None:
                 raise SystemExit(70)
@@ -115,8 +128,9 @@ class Control(Queries):
         >>> scheduler.run_due()
         1
         """
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise ValueError(f"limit={limit!r} is no number of attempts. Pass an int of 0 or more.")
+        if limit is not None:
+            check_int(limit, "limit", 0)
+        context.refuse_worker_process("run_due()")
         node = Node(self._house.shop(self), 1, None)
         try:
             return node.run_due(limit)
@@ -152,8 +166,13 @@ class Control(Queries):
         """
         node = self._node or self._last_node
         if node is None or (node.has_left and node.failure is None):
-            return Health(True, (), "stopped", 0, 0, 0, 0, "ok")
-        return node.health()
+            found = Health(True, (), "stopped", 0, 0, 0, 0, "ok")
+        else:
+            found = node.health()
+        alarm = checkpoint.alarm(self._house.database.path) if self._house.is_open else None
+        if alarm is not None:
+            found = replace(found, ok=False, problems=(*found.problems, alarm))
+        return replace(found, database=sqlite.state()) if found.database == "ok" else found
 
     def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
         """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedfactory.house import House
 from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.errors import JobFinished, WaitTimeout
+from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL, Attempt, Job
-from schedfactory.model.options import check_priority, check_queue
+from schedfactory.model.options import check_int, check_priority, check_queue
 from schedfactory.running import context
-from schedfactory.storage import changes, read
+from schedfactory.storage import backup, changes, doctor, read
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -65,8 +68,7 @@ class Queries:
         >>> [job.id for job in scheduler.jobs(status="queued", args={"x": 2})]
         [1]
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ValueError(f"limit={limit!r} is no number of jobs. Pass an int of 1 or more.")
+        check_int(limit, "limit", 1)
         condition = _condition(
             status=status, task=task, queue=queue, tag=tag, args=args, created_after=created_after,
             finished_after=finished_after, before_id=before_id,
@@ -149,6 +151,39 @@ class Queries:
         with self._house.database.read() as conn:
             yield conn
 
+    def backup(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the database as it is at this moment to a new file, while everything runs; return that file's path.
+
+        Nobody waits for it. The copy is checked and synced before it gets its name, and has the permissions of the
+        original; a process killed on the way leaves at most `<name>.<8 digits>.unfinished`, which may be deleted. What ran when
+        it was made counts as crashed in it, and starts again where a scheduler runs on it: at once after a restart of
+        the machine or in the place of the original, after `lease` elsewhere. A copy is a queue of its own: run it beside
+        the original, and what was queued runs twice.
+
+        Raises:
+            FileExistsError: there is something of that name, which is left as it is.
+            StorageError: there is no such folder, it may not be written, or the database is damaged.
+            StorageFull: there is no room for it.
+
+        >>> scheduler.backup("copy.db").name
+        'copy.db'
+        """
+        return backup.copy(self._house.database, Path(path))
+
+    def doctor(self) -> list[Finding]:
+        """Look for what is wrong with the database and what it lies on, and change nothing; an empty list is a good sign.
+
+        It reads the whole file, which takes about two seconds for 100 MB; workers go on meanwhile, only SQLite's log is
+        not cut back. Unknown tasks, and arguments that do not fit, are looked for only where this scheduler has tasks.
+
+        Raises:
+            StorageError: the database cannot be opened. On a network file system, and for a damaged file, that is a finding.
+
+        >>> [finding.code for finding in scheduler.doctor() if finding.code != "sqlite"]
+        []
+        """
+        return doctor.examine(self._house.database, self._house.tasks)
+
     # What snapshots ask of the scheduler they came from (`model.job.Jobs`).
 
     def reload(self, job_id: int) -> Job[Any]:
@@ -210,11 +245,18 @@ class Queries:
 
 
 def _chosen(verb: str, job_id: int | None, filters: dict[str, Any]) -> ColumnElement[bool]:
-    if job_id is None and not any(value is not None for value in filters.values()):
+    unknown = filters.keys() - _FILTERS
+    if unknown:
+        raise TypeError(f"{verb}() has no filter {sorted(unknown)[0]!r}. There are {', '.join(_FILTERS)}.")
+    filters = {name: value for name, value in filters.items() if value is not None and value != {}}
+    if job_id is None and not filters:
         raise TypeError(f"{verb}() was told neither a job's id nor a filter. Pass one, such as {verb}(7) or {verb}(status=…).")
     if job_id is not None and filters:
         raise TypeError(f"{verb}() was told both the id {job_id} and filters. Pass one of them.")
     return changes.is_job(_id(job_id)) if job_id is not None else _condition(**filters)
+
+
+_FILTERS = ("status", "task", "queue", "tag", "args", "created_after", "finished_after", "before_id")
 
 
 def _condition(

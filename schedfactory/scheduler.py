@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from schedfactory.control import Control
+from schedfactory.control import STOP_S, Control
 from schedfactory.house import House
-from schedfactory.model.clock import Clock, DurationLike
+from schedfactory.model.clock import Clock, DurationLike, Monotonic
 from schedfactory.model.errors import PayloadTooLarge
 from schedfactory.model.job import Job
 from schedfactory.model.options import KEPT, CallOptions, KeepLike
@@ -101,7 +102,7 @@ class Scheduler(Control):
             ValueError, TypeError: as for `Scheduler`.
         """
         wanted = Settings(database, **given)
-        if self._house.is_open:
+        if self._house.is_open or self.is_running:
             raise RuntimeError(f"{self._house.database.path} is open. Call configure() before the first use, or close() first.")
         self._house.furnish(wanted)
 
@@ -235,11 +236,20 @@ class Scheduler(Control):
 _all: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 
 
+_log = logging.getLogger("schedfactory")
+
+
 @atexit.register
 def _stop_all() -> None:
     """At the interpreter's exit a running scheduler stops; code that runs on dies with the process, as in a crash."""
+    end = Monotonic.now() + STOP_S
     for scheduler in list(_all):
-        scheduler.stop()
+        scheduler._drain()
+    for scheduler in list(_all):
+        try:
+            scheduler.stop(max(end - Monotonic.now(), 0))
+        except Exception:  # noqa: BLE001 - logged; the others have to stop, too
+            _log.exception("a scheduler could not stop at the interpreter's exit")
 
 
 def _after_fork() -> None:

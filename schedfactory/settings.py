@@ -54,6 +54,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal"):
             raise ValueError(f'durability={self.durability!r} is unknown. Pass "full" or "normal".')
+        if not isinstance(self.migrate, bool):
+            raise TypeError(f"migrate={self.migrate!r} is neither True nor False.")
         check_int(self.max_payload, "max_payload", 1)
         check_int(self.max_result, "max_result", 1)
         if self.lease_s < 1:
@@ -112,6 +114,8 @@ def checked(clock: Clock | None) -> Clock:
 
     def read() -> datetime:
         now = clock()
+        if not isinstance(now, datetime):
+            raise TypeError(f"the clock gave {now!r}, which is no datetime. Return an aware one.")
         if now.utcoffset() is None:
             raise ValueError(f"the clock gave {now!r}, which has no time zone. Return an aware datetime.")
         return standard(now)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import click
 
 from schedfactory import SchedfactoryError
+from schedfactory.cli.care import backup, doctor
 from schedfactory.cli.demo import demo
 from schedfactory.cli.jobs import jobs, show, wait
 from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
@@ -52,12 +54,14 @@ def commands() -> None:
     """
 
 
-for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, prune, migrate):
+for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, prune, backup, doctor, migrate):
     commands.add_command(command)
 
 
 def main() -> None:
     """Run the command line of this process."""
+    if sys.stdout is None:  # type: ignore[unreachable,unused-ignore]  # closed by the shell's >&-
+        sys.stdout = open(os.devnull, "w")  # type: ignore[unreachable,unused-ignore]  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow encoding garbles a letter, and ends nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -64,12 +65,17 @@ def _arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
         if name in found:
             raise click.UsageError(f"the argument {name!r} was given twice. Pass it once.")
         try:
-            found[name] = json.loads(text, parse_constant=_refuse)
+            found[name] = json.loads(text, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError):
             text = text if len(text) <= 60 else f"{text[:57]}..."
             quoted = shlex.quote(f"{name}={json.dumps(text, ensure_ascii=False)}")
             raise click.UsageError(f"the value of {name!r}, {text!r}, is not JSON. Text needs quotes: {quoted}.") from None
     return found
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    return found if math.isfinite(found) else _refuse(text)
 
 
 def _refuse(constant: str) -> NoReturn:

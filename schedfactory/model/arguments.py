@@ -123,7 +123,8 @@ class Arguments:
         function = inspect.unwrap(self._function)
         given = getattr(function, "__annotations__", {})
         wanted = SimpleNamespace(__annotations__={name: given[name] for name in names if name in given})
-        return typing.get_type_hints(wanted, getattr(function, "__globals__", {}), include_extras=True)
+        own = {kind.__name__: kind for kind in getattr(function, "__type_params__", ())}  # def f[T](x: T)
+        return typing.get_type_hints(wanted, getattr(function, "__globals__", {}), own, include_extras=True)
 
     @cached_property
     def _types(self) -> dict[str, Any]:
@@ -161,22 +162,23 @@ class Arguments:
     def _spread(self, found: Any) -> tuple[list[Any], dict[str, Any]]:
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
-        rest = getattr(found, self._rest_name or "", msgspec.UNSET)
+        needed = 0  # positional ones up to the last that was given; those in between have their defaults
+        has_rest = bool(getattr(found, self._rest_name or "", msgspec.UNSET))
         for name, parameter in self.signature.parameters.items():
             value = getattr(found, name)
-            if value is msgspec.UNSET:
-                continue
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            is_given = value is not msgspec.UNSET
+            kind = parameter.kind
+            if kind is kind.POSITIONAL_ONLY or (kind is kind.POSITIONAL_OR_KEYWORD and has_rest):
+                positional.append(value if is_given else parameter.default)
+                needed = len(positional) if is_given or has_rest else needed
+            elif is_given and kind is kind.VAR_POSITIONAL:
                 positional.extend(value)
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                needed = len(positional)
+            elif is_given and kind is kind.VAR_KEYWORD:
                 keywords.update(value)
-            elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (
-                parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and rest is not msgspec.UNSET
-            ):
-                positional.append(value)
-            else:
+            elif is_given:
                 keywords[name] = value
-        return positional, keywords
+        return positional[:needed], keywords
 
     @cached_property
     def _rest_name(self) -> str | None:

@@ -57,6 +57,15 @@ def decode_or_none(text: str) -> Any:
         return None
 
 
+def is_storable(text: str) -> bool:
+    """Tell whether text has a form in UTF-8: lone surrogates have none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def same(before: object, after: object) -> bool:
     """Tell whether a value came back as it went in, also where its class defines no equality."""
     try:
@@ -115,7 +124,11 @@ def _refuse_endless(value: object) -> None:
 
 
 def _to_json(value: Any) -> Any:
-    """msgspec's hook for types it does not know (subclasses of datetime too: pendulum's, freezegun's)."""
+    """msgspec's hook for types it does not know (subclasses too: pendulum's and freezegun's of datetime, NumPy's of float)."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (int, float)):
+        return int.__int__(value) if isinstance(value, int) else float.__float__(value)
     if isinstance(value, pendulum.Interval):
         return [value.start, value.end]
     if isinstance(value, pendulum.Duration):

@@ -1,4 +1,4 @@
-"""Whether a scheduler does its work, at a glance."""
+"""Whether a scheduler does its work, at a glance; and what a closer look found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Health:
         busy: jobs in hand.
         leftovers: attempts that ended by a timeout and whose code still runs.
         unsaved: attempts that have ended and whose end is not stored yet.
-        database: "ok", or what the database said last.
+        database: "ok", which an SQLite with a known fault follows in brackets, or what the database said last.
     """
 
     ok: bool
@@ -29,3 +29,19 @@ class Health:
     leftovers: int
     unsaved: int
     database: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `doctor()` found; as text it is its `text`.
+
+    Attributes:
+        code: "sqlite", "filesystem", "permissions", "damaged", "log", "counters", "orphans", "tasks" or "arguments".
+        text: what it is, which value, and what to do.
+    """
+
+    code: Literal["sqlite", "filesystem", "permissions", "damaged", "log", "counters", "orphans", "tasks", "arguments"]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
+import msgspec
 import pendulum
 
 from schedfactory.model import codec
@@ -81,7 +82,11 @@ class Column(Generic[T]):
 
 
 def read_moment(value: str | datetime) -> pendulum.DateTime:
-    """Return a stored moment: text on SQLite, a datetime elsewhere."""
+    """Return a stored moment: text on SQLite, a datetime elsewhere.
+
+    Raises:
+        ValueError: SQL has written something else.
+    """
     return to_pendulum(datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value)
 
 
@@ -95,7 +100,8 @@ def _read_args(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read_tags(text: str | None) -> list[str]:
+def read_tags(text: str | None) -> list[str]:
+    """Return stored labels, none where SQL has written something else."""
     found = codec.decode_or_none(text or "")
     return found if isinstance(found, list) else []
 
@@ -121,7 +127,7 @@ class Job(Generic[R]):
     status = Column[JobStatus]()
     reason = Column["str | None"]()
     args = Column[dict[str, Any]](_read_args)
-    tags = Column[list[str]](_read_tags)
+    tags = Column[list[str]](read_tags)
     run_at = Column[pendulum.DateTime](read_moment)
     created_at = Column[pendulum.DateTime](read_moment)
     started_at = Column["pendulum.DateTime | None"](read_optional_moment)
@@ -164,11 +170,18 @@ class Job(Generic[R]):
 
     @property
     def result(self) -> R | None:
-        """What the task returned, by its return annotation; plain JSON where this process does not know the task."""
+        """What the task returned, by its return annotation; plain JSON where this process does not know the task.
+
+        Raises:
+            ValueError: SQL has written something that is no JSON.
+        """
         text = self._row[_RESULT]
         if text is None:
             return None
-        return cast("R", codec.decode_plain(text) if self._jobs is None else self._jobs.decode_result(self.task, text))
+        try:
+            return cast("R", codec.decode_plain(text) if self._jobs is None else self._jobs.decode_result(self.task, text))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ValueError(f"job {self.id}: its result is no JSON that can be read: {error}") from error
 
     @property
     def is_finished(self) -> bool:
@@ -178,16 +191,25 @@ class Job(Generic[R]):
     @property
     def wait_time(self) -> pendulum.Duration | None:
         """How long it waited, from `run_at` to the latest `started_at`; None before a start, and while it waits again."""
-        if self.started_at is None or self.started_at < self.run_at:
-            return None
-        return _between(self.run_at, self.started_at)
+        found = self._between("run_at", "started_at")
+        return None if found is None or found < timedelta() else found
 
     @property
     def run_time(self) -> pendulum.Duration | None:
         """How long the latest attempt ran; while it runs, up to the moment this snapshot was read."""
         if self.status == "running":
-            return _between(self.started_at, to_pendulum(self._read_at))
-        return _between(self.started_at, self.finished_at)
+            return self._between("started_at", "_read_at")
+        return self._between("started_at", "finished_at")
+
+    def _between(self, start: str, end: str) -> pendulum.Duration | None:
+        try:
+            first, last = getattr(self, start), getattr(self, end)
+        except ValueError:  # written by SQL, and no moment
+            return None
+        if first is None or last is None:
+            return None
+        # Standard datetimes, because pendulum's own subtraction breaks under freezegun.
+        return pendulum.duration(seconds=(standard(last) - standard(first)).total_seconds())
 
     def refresh(self) -> Job[R]:
         """Return a new snapshot of the same row.
@@ -261,10 +283,3 @@ class Job(Generic[R]):
         if self._jobs is None:
             raise NotConfigured(f"job {self.id} was copied between processes. Read it again with scheduler.get({self.id}).")
         return self._jobs
-
-
-def _between(start: datetime | None, end: datetime | None) -> pendulum.Duration | None:
-    if start is None or end is None:
-        return None
-    # Standard datetimes, because pendulum's own subtraction breaks under freezegun.
-    return pendulum.duration(seconds=(standard(end) - standard(start)).total_seconds())

@@ -92,7 +92,7 @@ def check_queue(queue: str) -> str:
         raise TypeError(f'queue={queue!r} is no text. Pass a name such as "mail".')
     if not queue or queue == "*" or len(queue) > 255 or not queue.isprintable():
         raise ValueError(f'queue={queue!r} is no name. Pass 1 to 255 printable characters; "*" means all queues.')
-    return queue
+    return str.__str__(queue)
 
 
 def check_priority(priority: int) -> int:
@@ -123,11 +123,13 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return text labels, each once."""
     if isinstance(tags, (str, bytes)):
         raise TypeError(f"tags={tags!r} is one text. Pass a list: [{tags!r}].")
-    found = tuple(dict.fromkeys(tags))
+    if not isinstance(tags, Iterable):
+        raise TypeError(f"tags={tags!r} is no list of texts.")
+    found = list(tags)
     for tag in found:
-        if not isinstance(tag, str) or not tag:
-            raise TypeError(f"tags={tags!r}: {tag!r} is no text label.")
-    return found
+        if not isinstance(tag, str) or not tag or not codec.is_storable(tag):
+            raise TypeError(f"tags={found!r}: {tag!r} is no text label.")
+    return tuple(dict.fromkeys(map(str.__str__, found)))
 
 
 def check_keep(given: KeepLike | None) -> Keep:

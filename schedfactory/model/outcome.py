@@ -131,7 +131,7 @@ def crashed(error: str, crashes: int, on_crash: str, cause: Cause | None, now: d
     return Outcome(status, "crashed" if ends else "crash", "crashed", "crash", error=error, run_at=now, crashes=1)
 
 
-def timed_out(limit: timedelta, retry: Retry, tries: int, now: datetime, *, leftover: bool) -> Outcome:
+def timed_out(limit: timedelta, retry: Retry, tries: int, now: datetime, *, leftover: bool = True) -> Outcome:
     """The attempt ran over its time. Where its code still runs (`leftover`), the job stays held until that ends."""
     error = TimeoutError(f"ran longer than its timeout of {limit.total_seconds():g} s")
     if retry.wants(error) and tries < retry.max_attempts:

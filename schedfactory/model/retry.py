@@ -14,6 +14,7 @@ from schedfactory.model.clock import DurationLike, duration
 Backoff = Literal["exponential", "linear", "constant"] | Callable[[int, BaseException], DurationLike]
 Exceptions = type[BaseException] | tuple[type[BaseException], ...]
 
+MOST_ATTEMPTS = 1_000_000
 _log = logging.getLogger("schedfactory")
 
 
@@ -49,7 +50,7 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
             raise TypeError(f"max_attempts={self.max_attempts!r} is no number of attempts. Pass an int of 1 or more.")
-        if not 1 <= self.max_attempts <= 1_000_000:
+        if not 1 <= self.max_attempts <= MOST_ATTEMPTS:
             raise ValueError(f"max_attempts={self.max_attempts} is not in 1…1,000,000. 1 means: no retry.")
         if not callable(self.backoff) and self.backoff not in ("exponential", "linear", "constant"):
             raise ValueError(f'backoff={self.backoff!r} is unknown. Pass "exponential", "linear", "constant" or a callable.')
@@ -57,6 +58,8 @@ class Retry:
             object.__setattr__(self, name, duration(getattr(self, name), name))
         for name in ("on", "never_on"):
             object.__setattr__(self, name, _classes(name, getattr(self, name)))
+        if not isinstance(self.jitter, bool):
+            raise TypeError(f"jitter={self.jitter!r} is neither True nor False.")
 
     def wants(self, error: BaseException) -> bool:
         """Tell whether `error` is one to try again after."""
@@ -75,7 +78,7 @@ class Retry:
         assert callable(self.backoff)
         try:
             return duration(self.backoff(n, error), "the backoff's answer")
-        except Exception:  # noqa: BLE001 - logged, and it goes on
+        except BaseException:  # noqa: BLE001 - logged, and it goes on
             _log.exception("backoff %r failed; waiting for base=%s instead", self.backoff, self.base)
             return duration(self.base)
 

@@ -11,7 +11,7 @@ import pendulum
 from schedfactory.model import codec
 from schedfactory.model.clock import to_pendulum
 from schedfactory.model.errors import LostLease
-from schedfactory.model.job import read_moment
+from schedfactory.model.job import read_moment, read_tags
 from schedfactory.model.outcome import Cancel, Cause, clean
 
 # What a claim reads of a row, in this order.
@@ -79,7 +79,7 @@ class RunningJob:
     @property
     def tags(self) -> list[str]:
         """The text labels."""
-        return list(codec.decode_plain(self._tags)) if self._tags else []
+        return read_tags(self._tags)
 
     @property
     def run_at(self) -> pendulum.DateTime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from schedfactory.model.arguments import Arguments, dumps_unchecked
 from schedfactory.model.errors import NotConfigured, UnknownTask
 from schedfactory.model.job import Job
 from schedfactory.model.options import CallOptions, Keep, KeepLike, Options, check_keep
-from schedfactory.model.retry import ONCE, Retry, retry_of
+from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]
 Isolation = Literal["thread", "process"]
@@ -83,7 +83,7 @@ class Task(Generic[P, R]):
         self.keep = None if keep is None else check_keep(keep)
         self._options = self.defaults
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())  # what the function has been given stays its own
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -165,7 +165,7 @@ class Task(Generic[P, R]):
             return self.retry
         changes: dict[str, Any] = {} if stored is None else msgspec.json.decode(stored, type=dict[str, Any])
         if max_attempts is not None:
-            changes["max_attempts"] = max_attempts
+            changes["max_attempts"] = min(max_attempts, MOST_ATTEMPTS)  # snoozes may have raised it beyond
         return replace(self.retry, **changes) if changes else self.retry
 
 
@@ -267,9 +267,17 @@ class TaskRegistry:
 
     def include(self, registry: TaskRegistry) -> None:
         """Bring in all tasks of another registry, also those that it gets later."""
+        if not isinstance(registry, TaskRegistry):
+            raise TypeError(f"{registry!r} is no TaskRegistry. Pass one; a Scheduler's own is scheduler.tasks.")
+        if registry is self or registry.includes(self):
+            raise ValueError(f"{registry!r} cannot be included: it would include itself.")
         for task in list(registry._tasks.values()):
             self.add(task)
         registry._parents.append(self)
+
+    def includes(self, other: TaskRegistry) -> bool:
+        """Tell whether the tasks of another registry come in here, also by way of a third one."""
+        return any(parent is self or self.includes(parent) for parent in other._parents)
 
     def serve(self, home: Home) -> None:
         """Make the calls of the tasks registered from now on jobs of `home`."""
@@ -279,7 +287,7 @@ class TaskRegistry:
         """Return the task of a function, registered on the way."""
         if isinstance(function, Task):
             return function if function.name in self._tasks else self.add(function)
-        known = self._by_function.get(function)
+        known = self._by_function.get(function) if isinstance(function, Hashable) else None
         return self.add(Task(function)) if known is None else cast("Task[P, R]", known)
 
     def get(self, name: str) -> Task[..., Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import traceback
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -40,7 +42,7 @@ class Attempts:
         self._owner = owner
         self._clock = clock
         self._max_result = max_result
-        self.interrupts: type[BaseException] | tuple[()] = ()  # what ends the run instead of the job, on a thread of the user's
+        self.is_interruptible = False  # on a thread of the user's, whose signals end the run and not the job
         self.interrupt: BaseException | None = None
 
     def run(self, job: RunningJob, isolated: Executor | None = None) -> Outcome:
@@ -62,7 +64,7 @@ class Attempts:
                 return isolated.run(job, task, retry, _limit_of(job, task))
             value = context.call(job, self._owner, task.function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, and must not end its worker
-            if isinstance(error, self.interrupts):
+            if self.is_interruptible and _is_interrupt(error):
                 self.interrupt = error
                 return outcome.given_back(self._clock())
             return self._judge(job, retry, error)
@@ -71,7 +73,7 @@ class Attempts:
     def _judge(self, job: RunningJob, retry: Retry, error: BaseException) -> Outcome:
         try:
             return outcome.raised(_from_the_task(error), retry, job.failures + 1, self._clock(), job.cause)
-        except Exception:  # noqa: BLE001 - an error made without its parts, such as a Snooze that lacks its delay
+        except BaseException:  # noqa: BLE001 - an error made without its parts, such as a Snooze that lacks its delay
             return outcome.failed("error", error)
 
     def limit_of(self, job: RunningJob) -> timedelta | None:
@@ -110,6 +112,13 @@ class Attempts:
         if len(text) > self._max_result or len(text.encode()) > self._max_result:
             return outcome.failed("result", f"PayloadTooLarge: the result has over {self._max_result} bytes (max_result)")
         return outcome.succeeded(text)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell whether a signal's handler raised it: Ctrl-C, or the user's own handler, whose code its traceback goes through."""
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, KeyboardInterrupt) or any(code in handlers for code in frames)
 
 
 def _limit_of(job: RunningJob, task: Task[..., Any]) -> timedelta | None:

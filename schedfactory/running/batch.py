@@ -26,6 +26,8 @@ class Batch:
     lost: list[RunningJob] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
+    kept: list[Ended] = field(default_factory=list)
+    is_apart: bool = False
     has_more: bool = False
     next_at: datetime | None = None
     seen: int | None = None

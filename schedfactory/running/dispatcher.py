@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
-from schedfactory.model.outcome import MAX_CRASHES
-from schedfactory.model.running_job import CLAIMED, RunningJob
+from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.batch import Batch
+from schedfactory.running.choice import Choice
 from schedfactory.running.desk import Desk, Seat, emptied
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
@@ -22,12 +22,11 @@ from schedfactory.running.waiting import Waiting
 from schedfactory.storage import claim, finish, notes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database, data_version
-from schedfactory.storage.statement import Row
+from schedfactory.storage.finish import Ended
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
 _log = logging.getLogger("schedfactory")
 
 LONGEST_WAIT_S = 5.0  # also after any jump of the clock, what is due is looked at again after this
@@ -74,19 +73,19 @@ class Dispatcher:
         self.trouble: BaseException | None = None
         self._database = database
         self._attempts = attempts
-        self._scope = scope
         self._clock = clock
         self._reporter = reporter
         self._waiting = waiting
         self._pace = Pace()
+        self._choice = Choice(node, attempts, scope, self._pace)
         self._claimed_ahead_at = 0.0
         self._noted_at = 0.0
         self._trouble_s = 0.0
         self._limits: dict[int, timedelta] = {}
-        self._suspects: set[int] = set()
-        self._stale: list[
-            RunningJob
-        ] = []  # to be given back, and never run here any more: a commit that failed may have done it
+        # To be given back, and never run here any more: a commit that failed may have done it.
+        self._stale: list[RunningJob] = []
+        self._kept: list[Ended] = []  # ends that the database refuses, for what SQL has made of it
+        self._kept_at = 0.0
         self._is_stuck = False  # what was claimed ahead was given back, and no job has ended since
         self._guard = threading.Lock()
 
@@ -110,11 +109,12 @@ class Dispatcher:
             return seat.inbox.get()
 
     def _round(self, now: datetime) -> float:
-        self._check_timeouts()
-        batch = self._gather(now)
+        batch = Batch(now)
         try:
-            self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
-            if any(self._starts_once(row) for row in batch.claimed):
+            self._check_timeouts()
+            self._gather(batch)
+            self._write(batch)
+            if any(self._choice.starts_once(row) for row in batch.claimed):
                 self._database.sync()  # such a start must be known even after a power loss
         except StorageError as error:
             return self._keep(batch, error)
@@ -127,6 +127,16 @@ class Dispatcher:
         self._settle(batch)
         self._hand_over(batch)
         return self._pause(batch)
+
+    def _write(self, batch: Batch) -> None:
+        try:
+            self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - tried again one by one: what SQL did to one row must not stop the others
+            _log.warning("node %d: a round failed (%s) and is done again, job by job", self.node, error)
+            batch.is_apart = True
+            self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
 
     def flag(self, job_ids: Sequence[int]) -> None:
         """Ask those of these jobs to stop that this node has in hand, because someone has cancelled them."""
@@ -141,13 +151,16 @@ class Dispatcher:
             if job.cause is None:
                 job.cause = "shutdown"
 
-    def _gather(self, now: datetime) -> Batch:
+    def _gather(self, batch: Batch) -> None:
         desk = self.desk
-        batch = Batch(now, ended=emptied(desk.ended), released=emptied(desk.released))
+        batch.ended, batch.released = emptied(desk.ended), emptied(desk.released)
         monotonic = Monotonic.now()
+        if self._kept and monotonic - self._kept_at >= RETRY_S[1]:
+            batch.ended += self._kept
+            self._kept = []
         ending = {id(job) for job, _, _ in batch.ended}
-        if desk.noted and (monotonic - self._noted_at >= NOTE_S or any(id(job) in ending for job in desk.noted)):
-            batch.noted = emptied(desk.noted)
+        if desk.noted and (monotonic - self._noted_at >= NOTE_S or any(id(job) in ending for job in list(desk.noted))):
+            batch.noted = [job for job in emptied(desk.noted) if not job.settled]
             for job in batch.noted:
                 job.noted = True  # before it is read: what is said from here on is noted anew
             self._noted_at = monotonic
@@ -160,7 +173,6 @@ class Dispatcher:
         if self.trouble is not None:
             batch.seats = []
         batch.labelled = self._unlabelled(ending)
-        return batch
 
     def _transact(self, conn: Connection, batch: Batch) -> None:
         now = batch.now
@@ -171,7 +183,7 @@ class Dispatcher:
         if batch.labelled:
             claim.label(conn, [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled])
         if batch.ended:
-            batch.lost += finish.finish(conn, batch.ended, again=self.trouble is not None)
+            batch.lost += self._finish(conn, batch)
         if batch.released:
             finish.release(conn, batch.released)
         if batch.stale:
@@ -186,57 +198,33 @@ class Dispatcher:
         batch.cancelled = claim.to_cancel(conn, self.node) if ahead.cancels else []
         batch.has_more = not is_promoted
         batch.next_at = ahead.next
-        batch.claimed = self._claim(conn, batch) if is_promoted else []
+        if is_promoted:
+            may_go_ahead = not self.is_draining and self.trouble is None and (batch.ended or not self._is_stuck)
+            neighbours = len(self.in_flight) - len(batch.ended) - len(batch.kept) - len(batch.stale)
+            workers = self.workers if may_go_ahead else 0
+            batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, neighbours)
 
-    def _claim(self, conn: Connection, batch: Batch) -> list[Row]:
-        """Take the best due jobs: one for each idle worker, and ahead of them what takes next to no time."""
-        free = len(batch.seats)
-        more = 0
-        if not self.is_draining and self.trouble is None and (batch.ended or not self._is_stuck):
-            more = max(0, self._pace.most_ahead(self.workers) - len(self.desk.ahead))
-            if more < self._pace.most_ahead(self.workers) // 2:
-                more = 0
-        if not free + more:
-            return []
-        rows = self._scope().due(conn, free + more)
-        if len(rows) > free:
-            rows = rows[: free + self._fitting(rows[free:])]
-        rows = self._apart(rows, batch)
-        if rows:
-            workers = [seat.number for seat in batch.seats[: len(rows)]]
-            claim.take(conn, rows, self.node, workers, batch.now)
-            claim.forbid_repeats(conn, [row[0] for row in rows if row[_ON_CRASH] is None and self._starts_once(row)])
-        return rows
-
-    def _apart(self, rows: list[Row], batch: Batch) -> list[Row]:
-        """Keep a job that was there at two deaths of its process apart: it runs with no other, which it might take along."""
-        if self._suspects.difference(job.id for job, _, _ in batch.ended):
-            return []
-        neighbours = len(self.in_flight) - len(batch.ended) - len(batch.stale)
-        for index, row in enumerate(rows):
-            if self._is_suspect(row):
-                alone = index == 0 and not neighbours
-                return rows[:1] if alone else rows[:index]
-        return rows
-
-    def _is_suspect(self, row: Row) -> bool:
-        return bool(row[_CRASHES] >= MAX_CRASHES - 1) and not self._attempts.is_isolated(row[_TASK])
-
-    def _fitting(self, rows: Sequence[Row]) -> int:
-        tasks = []
-        for row in rows:
-            if row[_REASON] == "crash" or self._starts_once(row):  # whether it had begun must be known at a death
-                break
-            tasks.append(row[_TASK])
-        return self._pace.fitting(tasks, self.workers, self._pace.seconds(job.task for job in list(self.desk.ahead)))
-
-    def _starts_once(self, row: Row) -> bool:
-        on_crash = row[_ON_CRASH]
-        return bool(on_crash == "fail" or (on_crash is None and self._attempts.starts_once(row[_TASK])))
+    def _finish(self, conn: Connection, batch: Batch) -> list[RunningJob]:
+        again = self.trouble is not None
+        if not batch.is_apart:
+            return finish.finish(conn, batch.ended, again=again)
+        lost: list[RunningJob] = []
+        for one in list(batch.ended):
+            try:
+                with conn.begin_nested():
+                    lost += finish.finish(conn, [one], again=again)
+            except Exception as error:  # noqa: BLE001 - kept, and tried again later
+                _log.error("job %d: its end cannot be stored (%s); it is kept", one[0].id, error)
+                batch.ended.remove(one)
+                batch.kept.append(one)
+        return lost
 
     def _settle(self, batch: Batch) -> None:
         """Take in that what the batch brought is stored."""
         self.seen, self.has_more = batch.seen, batch.has_more
+        if batch.kept:
+            self._kept += batch.kept
+            self._kept_at = Monotonic.now()
         self._is_stuck = bool(batch.stale) or (self._is_stuck and not batch.ended)
         lost = {id(job) for job in batch.lost}
         for job in batch.lost:
@@ -267,7 +255,7 @@ class Dispatcher:
         if self.in_flight.get(job.id) is job:  # an attempt that lost its job may end beside the next one
             del self.in_flight[job.id]
             self._limits.pop(job.id, None)
-            self._suspects.discard(job.id)
+            self._choice.suspects.discard(job.id)
 
     def _hand_over(self, batch: Batch) -> None:
         jobs = []
@@ -275,8 +263,7 @@ class Dispatcher:
             worker = batch.seats[index].number if index < len(batch.seats) else None
             job = RunningJob(row, self.node, worker, batch.now, self.desk.note)
             self.in_flight[job.id] = job
-            if self._is_suspect(row):
-                self._suspects.add(job.id)
+            self._choice.note(row)
             limit = self._attempts.limit_of(job)
             if limit is not None:
                 self._limits[job.id] = limit
@@ -315,11 +302,13 @@ class Dispatcher:
     def _check_timeouts(self) -> None:
         for job_id, limit in list(self._limits.items()):
             job = self.in_flight[job_id]
-            if job.began is None or Monotonic.now() - job.began < limit.total_seconds() or not self.desk.settle(job):
+            if job.began is None or Monotonic.now() - job.began < limit.total_seconds() or job.settled:
                 continue
-            job.cause = job.cause or "timeout"
-            job.took = limit.total_seconds()
-            self.desk.ended.append((job, self._attempts.time_out(job, limit), self._clock()))
+            ending = (job, self._attempts.time_out(job, limit), self._clock())
+            if self.desk.settle(job):
+                job.cause = job.cause or "timeout"
+                job.took = limit.total_seconds()
+                self.desk.ended.append(ending)
 
     def _keep(self, batch: Batch, error: BaseException) -> float:
         """Bring everything again later; say once that there is trouble."""
@@ -328,7 +317,7 @@ class Dispatcher:
             _log.error("node %d: %s It claims nothing and keeps what has ended until that works.", self.node, error)
         self.trouble = error
         self._trouble_s = min(max(self._trouble_s * 2, RETRY_S[0]), RETRY_S[1])
-        self.desk.ended.extendleft(reversed(batch.ended))
+        self.desk.ended.extendleft(reversed(batch.ended + batch.kept))
         self.desk.released.extendleft(reversed(batch.released))
         for job in batch.labelled:
             job.is_ahead = True

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
@@ -27,6 +28,9 @@ from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
 from schedfactory.storage.seams import Feature
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _log = logging.getLogger("schedfactory")
 _DEATHS, _DEATHS_S = 5, 60  # that many in that time, and the dispatcher is given up
@@ -79,10 +83,22 @@ class Node:
         shop.database.open()
         self._lock = lock_file(shop.database.path)
         self._wake = Wake(shop.database.log, shop.database.version)
+        held: list[int] = []
+
+        def register(conn: Connection) -> tuple[int, int]:
+            while held:  # of a commit that failed; another process may get that number now
+                self._lock.release(held.pop())
+            node, slot = nodes.register(conn, self._lock, workers, queues, shop.clock())
+            held.append(node)
+            return node, slot
+
         try:
-            self.id, slot = shop.database.write(lambda conn: nodes.register(conn, self._lock, workers, queues, shop.clock()))
+            self.id, slot = shop.database.write(register)
         except BaseException:
             self._wake.close()
+            for node in held:
+                self._lock.release(node)
+            self._lock.leave()
             raise
         self._desk = Desk(self._wake.ring, self._lock.ring(slot).note)
         self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result)
@@ -118,11 +134,11 @@ class Node:
 
         Raises:
             StorageError: the database said no; what has ended is stored as soon as that works again.
-            KeyboardInterrupt: it came while a job ran, which goes back to the queue.
+            BaseException: what a signal's handler raised while a job ran, such as KeyboardInterrupt; the job goes back.
         """
         dispatcher = self._dispatcher
         dispatcher.workers = 0  # nothing ahead: what a job enqueues takes its place in the order at once
-        self._attempts.interrupts = KeyboardInterrupt
+        self._attempts.is_interruptible = True
         seat = self._worker(1)
         ran = 0
         self._rescuer.round(self._shop.clock(), is_busy=False)
@@ -201,7 +217,7 @@ class Node:
             ok=not problems,
             problems=tuple(problems),
             dispatcher="failed" if self.failure else "stopping" if dispatcher.is_draining else "running",
-            workers=sum(not worker.quits for worker in self._workers),
+            workers=sum(worker.is_alive and not worker.quits for worker in self._workers),
             busy=len(dispatcher.in_flight),
             leftovers=leftovers,
             unsaved=len(self._desk.ended),
@@ -282,6 +298,7 @@ class Node:
             except StorageError as error:
                 _log.warning("node %d could not sign off: %s", self.id, error)
             self._lock.release(self.id)
+            self._lock.leave()
         self._wake.close()
         self._shop.reporter.tell("node", self.id, "stop", self._shop.clock())
         self._has_left.set()

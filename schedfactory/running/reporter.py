@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -21,7 +22,7 @@ class Reporter:
     """Hands reports to callbacks and iterators; telling costs nothing while nobody listens."""
 
     def __init__(self) -> None:
-        self._listeners: list[tuple[tuple[Subject, ...], queue.Queue[StatusReport | None]]] = []
+        self._listeners: list[_Listener] = []
         self._wanted: frozenset[Subject] = frozenset()
         self._threads: list[threading.Thread] = []
         self._guard = threading.Lock()
@@ -35,15 +36,14 @@ class Reporter:
         if subject not in self._wanted:
             return
         report = StatusReport(subject, of, status, to_pendulum(at), detail)
-        for subjects, inbox in self._listeners:
-            if subject in subjects:
-                try:
-                    inbox.put_nowait(report)
-                except queue.Full:
-                    _log.warning("a listener is %d reports behind; it misses %s", _MOST_KEPT, report)
+        for listener in self._listeners:
+            if subject in listener.subjects:
+                listener.put(report)
 
     def listen(self, callback: Callback, *subjects: str) -> None:
         """Call `callback(report)` for each report from now on, one after the other, on a thread of its own."""
+        if not callable(callback):
+            raise TypeError(f"listen({callback!r}): this cannot be called. Pass a function that takes a StatusReport.")
         reports = self.reports(*subjects)
         thread = threading.Thread(target=_serve, args=(reports, callback), name="schedfactory-listener", daemon=True)
         self._threads.append(thread)
@@ -51,29 +51,56 @@ class Reporter:
 
     def reports(self, *subjects: str) -> Iterator[StatusReport]:
         """Subscribe now, and return an iterator that waits for reports until `close()`."""
-        inbox: queue.Queue[StatusReport | None] = queue.Queue(_MOST_KEPT)
-        entry = (subjects_of(subjects), inbox)
+        reports = _Reports(subjects_of(subjects))
         with self._guard:
-            self._listeners = [*self._listeners, entry]
-            self._wanted = self._wanted | frozenset(entry[0])
-        return iter(inbox.get, None)
+            self._listeners = [*self._listeners, reports.listener]
+            self._wanted = self._wanted | frozenset(reports.listener.subjects)
+        weakref.finalize(reports, self._drop, reports.listener).atexit = False
+        return reports
+
+    def _drop(self, gone: _Listener) -> None:
+        """Nobody can read these reports any more."""
+        self._listeners = [listener for listener in self._listeners if listener is not gone]
 
     def close(self) -> None:
         """End all iterators and callbacks, after what was told so far; callbacks get a few seconds for that."""
         with self._guard:
             listeners, self._listeners, self._wanted = self._listeners, [], frozenset()
-        for _, inbox in listeners:
-            while True:
-                try:
-                    inbox.put_nowait(None)
-                    break
-                except queue.Full:  # the end counts more than the oldest report
-                    inbox.get_nowait()
+        for listener in listeners:
+            listener.inbox.put(None)
         end = Monotonic.now() + _PATIENCE_S
         for thread in self._threads:
             if thread is not threading.current_thread():  # a callback may be who closes
                 thread.join(max(end - Monotonic.now(), 0))
         self._threads.clear()
+
+
+class _Listener:
+    def __init__(self, subjects: tuple[Subject, ...]) -> None:
+        self.subjects = subjects
+        self.inbox: queue.SimpleQueue[StatusReport | None] = queue.SimpleQueue()
+        self._is_behind = False
+
+    def put(self, report: StatusReport) -> None:
+        behind = self.inbox.qsize()
+        if behind < _MOST_KEPT:
+            self.inbox.put(report)
+            self._is_behind = self._is_behind and behind > 0
+        elif not self._is_behind:
+            self._is_behind = True
+            _log.warning("a listener is %d reports behind; it misses %s, and more until it has caught up", behind, report)
+
+
+class _Reports(Iterator[StatusReport]):
+    def __init__(self, subjects: tuple[Subject, ...]) -> None:
+        self.listener = _Listener(subjects)
+
+    def __next__(self) -> StatusReport:
+        found = self.listener.inbox.get()
+        if found is None:
+            self.listener.inbox.put(None)  # it ends for whoever asks, and asks again
+            raise StopIteration
+        return found
 
 
 def _serve(reports: Iterator[StatusReport], callback: Callback) -> None:

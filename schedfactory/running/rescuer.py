@@ -36,6 +36,7 @@ class Rescuer:
         self._lease_s = lease_s
         self._due_at = 0.0
         self._beat_at = 0.0
+        self._beyond_help: set[int] = set()
         self._heard: dict[int, tuple[int, float]] = {}  # the beat of each silent node, and since when it has been that
 
     def round(self, now: datetime, is_busy: bool) -> float:
@@ -72,6 +73,14 @@ class Rescuer:
         return [node for node, (_, since) in self._heard.items() if moment - since >= self._lease_s]
 
     def _rescue(self, other: int, now: datetime) -> None:
-        rescued = self._database.write(lambda conn: nodes.rescue(conn, self._lock, other, now))
+        try:
+            rescued = self._database.write(lambda conn: nodes.rescue(conn, self._lock, other, now))
+        except StorageError:
+            raise
+        except Exception:  # noqa: BLE001 - logged once, such as what a trigger of the user's says; the others go on
+            if other not in self._beyond_help:
+                self._beyond_help.add(other)
+                _log.exception("the jobs of node %d, which has died, cannot be taken from it", other)
+            return
         _log.warning("node %d has died; %d jobs were taken from it: %s", other, len(rescued), rescued[:20])
         self._waiting.announce(job_id for job_id, status in rescued if status in FINAL)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schedfactory.model.errors import StorageError
 from schedfactory.storage.database import Database
 from schedfactory.storage.seams import Feature
 
 _log = logging.getLogger("schedfactory")
+_AFTER_ERROR = timedelta(seconds=5)
 _LONGEST_S = 5.0  # also after any jump of the clock
 
 
@@ -19,6 +20,7 @@ class Ticker:
 
     def __init__(self, database: Database, features: Sequence[Feature]) -> None:
         self._database = database
+        self._failed: set[Feature] = set()
         self._due: dict[Feature, datetime | None] = dict.fromkeys(features)
 
     def round(self, now: datetime) -> float:
@@ -30,9 +32,15 @@ class Ticker:
                 continue
             try:
                 again = self._database.write(lambda conn, feature=feature: feature.tick(conn, now), quiet=True)  # type: ignore[misc]
-            except StorageError as error:
-                _log.warning("%s cannot work: %s", type(feature).__name__, error)
+            except Exception as error:  # noqa: BLE001 - logged, and tried again; what is wrong there must not end the node
+                if feature not in self._failed:
+                    self._failed.add(feature)
+                    _log.warning(
+                        "%s cannot work: %s", type(feature).__name__, error, exc_info=not isinstance(error, StorageError)
+                    )
+                self._due[feature] = now + _AFTER_ERROR
                 continue
+            self._failed.discard(feature)
             if again is None:
                 del self._due[feature]
             else:

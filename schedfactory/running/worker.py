@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 
-from schedfactory.model.clock import Clock, Monotonic
-from schedfactory.model.outcome import CANCELLED
+from schedfactory.model.clock import Clock, Monotonic, system_clock
+from schedfactory.model.outcome import CANCELLED, failed
 from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts, Executor
 from schedfactory.running.desk import Desk
@@ -39,9 +39,18 @@ class Worker:
     def do(self, job: RunningJob) -> None:
         """Run one job, and hand back how it ended."""
         job.began = Monotonic.now()
-        ending = CANCELLED if job.cause == "user" and job.is_ahead else self._attempts.run(job, self._isolated)
+        try:
+            ending = CANCELLED if job.cause == "user" and job.is_ahead else self._attempts.run(job, self._isolated)
+            now = self._clock()
+        except Exception as error:  # noqa: BLE001 - a mistake of ours, or of the user's clock; the job must end all the same
+            ending, now = failed("error", error), system_clock()
         job.took = Monotonic.now() - job.began
-        self._desk.end(job, ending, self._clock())
+        self._desk.end(job, ending, now)
+
+    @property
+    def is_alive(self) -> bool:
+        """True while its thread runs."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """End the process that it may have for its jobs; at once, because none runs."""

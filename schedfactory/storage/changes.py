@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, false, func, insert, null, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from schedfactory.model.job import FINAL
 from schedfactory.model.options import Keep
@@ -129,19 +131,33 @@ def prune(
         .order_by(jobs.c.id)
         .limit(PRUNED_AT_ONCE)
     ).all()
+    gone = _delete(conn, rows)
+    totals.add_each(conn, (tuple(row[1:]) for row in gone), -1)
+    reached = rows[-1][0] if len(rows) == PRUNED_AT_ONCE else end - 1
+    return len(gone), reached if reached < newest - 1 else None
+
+
+def _delete(conn: Connection, rows: Sequence[Any]) -> Sequence[Any]:
+    """Delete jobs, and return those that are gone: what a table of the user's refers to stays."""
     ids = [row[0] for row in rows]
-    if ids:
-        conn.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
-        conn.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-        totals.add_each(conn, (tuple(row[1:]) for row in rows), -1)
-    reached = ids[-1] if len(ids) == PRUNED_AT_ONCE else end - 1
-    return len(ids), reached if reached < newest - 1 else None
+    try:
+        with conn.begin_nested():
+            conn.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
+            conn.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    except IntegrityError:
+        half = len(rows) // 2
+        return [*_delete(conn, rows[:half]), *_delete(conn, rows[half:])] if half else []
+    return rows
 
 
 def _keep_successes(conn: Connection, some: ColumnElement[bool]) -> None:
     columns = ("job_id", "number", "status", "started_at", "finished_at", "node", "worker")
     of_job = (jobs.c.id, jobs.c.attempt, jobs.c.status, jobs.c.started_at, jobs.c.finished_at, jobs.c.node, jobs.c.worker)
-    conn.execute(insert(attempts).from_select(columns, select(*of_job).where(and_(some, jobs.c.status == const("succeeded")))))
+    conn.execute(
+        insert(attempts)
+        .prefix_with("OR REPLACE")
+        .from_select(columns, select(*of_job).where(and_(some, jobs.c.status == const("succeeded"))))
+    )
 
 
 def is_job(job_id: int) -> ColumnElement[bool]:

@@ -79,6 +79,12 @@ _TAKE_AHEAD = Statement(
     .values(_TAKEN | {"worker": null()}),
     "jobs by_node now",
 )
+_REFUSE = Statement(
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.status == const("queued"))
+    .values(status=const("failed"), reason=const("error"), error=bindparam("what"), finished_at=bindparam("at")),
+    "job what at",
+)
 _FORBID = Statement(update(jobs).where(jobs.c.id.in_(_listed("jobs"))).values(on_crash=const("fail")), "jobs")
 _GIVE_BACK = Statement(
     update(jobs)
@@ -204,6 +210,12 @@ def take(conn: Connection, rows: Sequence[Row], node: int, workers: Sequence[int
     ahead = rows[len(workers) :]
     if ahead:
         _TAKE_AHEAD.run(conn, (codec.encode([row[0] for row in ahead]), node, at))
+
+
+def refuse(conn: Connection, job_id: int, error: str, now: datetime) -> None:
+    """End a job `failed`/`error` that cannot be taken, since what SQL has written into its row leaves no room."""
+    _REFUSE.run(conn, (job_id, error, stamp(now)))
+    totals.add_jobs(conn, [job_id])
 
 
 def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:

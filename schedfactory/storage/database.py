@@ -55,6 +55,7 @@ class Database:
     def _reset(self) -> None:
         self._opening = threading.Lock()
         self._leading = threading.Lock()
+        self._leader = 0  # the thread that holds it while it writes
         self._waiting: deque[_Ticket[Any]] = deque()
         self._connections: Connections | None = None
         self._commits = 0
@@ -75,11 +76,20 @@ class Database:
             StorageError: the database said no; it says where it is not known whether the change was stored.
         """
         self._open()
+        if self._leader == threading.get_ident():  # it would wait for itself for ever
+            raise RuntimeError(
+                f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
+                "Let the handler only set a flag."
+            )
         ticket = _Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
         with self._leading:
             if not ticket.is_done:
-                self._lead(ticket)
+                self._leader = threading.get_ident()
+                try:
+                    self._lead(ticket)
+                finally:
+                    self._leader = 0
         if ticket.error is not None:
             raise ticket.error
         return cast("T", ticket.value)
@@ -236,6 +246,8 @@ class Database:
             if is_unclear:
                 self._find_out(batch, error)
                 return True
+            if sqlite.is_unreadable(error) and sqlite.read_leniently(connection):
+                return False
             if len(batch) > 1 and not sqlite.is_busy(error):
                 return False
             for ticket in batch:
@@ -273,7 +285,7 @@ class Database:
             ticket.finish(None)
         self._commits += 1
         if not all(ticket.quiet for ticket in batch):
-            for bell in self._bells:
+            for bell in tuple(self._bells):
                 bell()
 
     def _roll_back(self) -> None:

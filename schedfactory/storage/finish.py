@@ -69,7 +69,9 @@ _HISTORY_COLUMNS = (
     "job_id", "number", "status", "reason", "started_at", "finished_at", "node", "worker", "error", "traceback",
 )  # fmt: skip
 _RECORD = Statement(
-    insert(attempts).values({name: bindparam(f"new_{name}") for name in _HISTORY_COLUMNS}),
+    insert(attempts)
+    .prefix_with("OR REPLACE")  # SQL may have made a job start with a number that it had before
+    .values({name: bindparam(f"new_{name}") for name in _HISTORY_COLUMNS}),
     " ".join(f"new_{name}" for name in _HISTORY_COLUMNS),
 )
 _HAS_RECORD = Statement(

@@ -53,6 +53,7 @@ _NOTE = struct.Struct("<qqq")  # job, fence, worker
 NOTES = 4_096  # in a ring: more than a node has in hand
 _RING = NOTES * _NOTE.size
 _RINGS_AT = 1 << 20
+_RING_ROOM = 1 << 17  # a whole number of pages, also where those have 64 KiB
 _CHILDREN_AT = 1 << 40  # far behind the rings: nothing is ever written there
 _CHILDREN = 1 << 16
 
@@ -63,7 +64,11 @@ def child_byte(node: int, worker: int) -> int:
 
 
 class LockFile:
-    """One lock file of this process. Its descriptor is never closed: that would drop every lock the process has on it."""
+    """One lock file of this process.
+
+    It has one descriptor, which is closed only where this process holds no lock: to close any descriptor of a file drops
+    every lock that the process has on it. Who got it from `lock_file` says `leave()`.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = str(path)
@@ -71,6 +76,7 @@ class LockFile:
         self._held: set[int] = set()
         self._rings: dict[int, Ring] = {}
         self._guard = threading.Lock()
+        self._users = 0
         self.name = _identity(os.fstat(descriptor))
 
     def hold(self, node: int) -> None:
@@ -96,12 +102,24 @@ class LockFile:
             self._held.discard(node)
             _unlock(self._descriptor, node)
 
+    def leave(self) -> None:
+        """Need it no more."""
+        with _opening:
+            self._users -= 1
+            if not self._users and not self._held:
+                _open.pop(self.name, None)
+                for ring in self._rings.values():
+                    ring.close()
+                os.close(self._descriptor)
+
     def ring(self, slot: int) -> Ring:
         """Return the notes of the node that has this slot."""
-        return self._rings.setdefault(slot, Ring(self._descriptor, _RINGS_AT + slot * _RING))
+        return self._rings.setdefault(slot, Ring(self._descriptor, _RINGS_AT + slot * _RING_ROOM))
 
     def is_alive(self, node: int) -> bool:
         """Tell whether any process holds the byte of this node, or of one of its worker processes."""
+        if not 0 < node < 1 << 40:  # which no node has; SQL may have written it
+            return False
         with self._guard:
             if node in self._held:  # a process's own locks do not stop it, so it must not try
                 return True
@@ -131,12 +149,16 @@ class Ring:
         os.pwrite(self._descriptor, bytes(_RING), self._offset)
         if self._memory is None:
             self._memory = mmap.mmap(self._descriptor, _RING, offset=self._offset)
-            _mapped.append(self._memory)
 
     def note(self, job: int, fence: int, worker: int) -> None:
         """Note that a worker begins a job. Any thread may."""
         assert self._memory is not None
         _NOTE.pack_into(self._memory, next(self._count) % NOTES * _NOTE.size, job, fence, worker)
+
+    def close(self) -> None:
+        """Give back the memory, and with it the descriptor that a mapping has."""
+        if self._memory is not None:
+            self._memory.close()
 
     def read(self) -> dict[tuple[int, int], int]:
         """Return the worker of each (job, fence) that was noted."""
@@ -145,8 +167,6 @@ class Ring:
         return {(job, fence): worker for job, fence, worker in _NOTE.iter_unpack(whole)}
 
 
-# For ever: a mapping has a descriptor of its own, at whose close this process would lose its locks.
-_mapped: list[mmap.mmap] = []
 _open: dict[str, LockFile] = {}
 _opening = threading.Lock()
 
@@ -154,21 +174,23 @@ _opening = threading.Lock()
 def lock_file(database: Path) -> LockFile:
     """Return the lock file of a database, `<name>-nodes`, made with the database's own permissions where it is missing.
 
+    Who gets it says `leave()` in the end.
+
     Raises:
         StorageError: it cannot be made or opened.
     """
     path = Path(f"{database}-nodes")
     with _opening:
         try:
-            known = _open.get(_identity(path.stat())) if path.exists() else None
-            if known is not None:
-                return known
-            mode = stat.S_IMODE(database.stat().st_mode)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), mode)
+            found = _open.get(_identity(path.stat())) if path.exists() else None
+            if found is None:
+                mode = stat.S_IMODE(database.stat().st_mode)
+                found = LockFile(path, os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), mode))
         except OSError as error:
             raise StorageError(f"{path}: the lock file of the nodes cannot be opened ({error.strerror}).", str(path)) from error
-        found = LockFile(path, descriptor)
-        return _open.setdefault(found.name, found)
+        found = _open.setdefault(found.name, found)
+        found._users += 1
+        return found
 
 
 def _identity(status: os.stat_result) -> str:

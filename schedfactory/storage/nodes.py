@@ -127,7 +127,9 @@ def rescue(conn: Connection, lock: LockFile, node: int, now: datetime) -> list[t
     mine = (jobs.c.node == node, jobs.c.status == const("running"))
     _label_begun(conn, lock, node)
     conn.execute(
-        insert(attempts).from_select(
+        insert(attempts)
+        .prefix_with("OR REPLACE")
+        .from_select(
             ("job_id", "number", "status", "reason", "started_at", "finished_at", "node", "worker", "error"),
             select(
                 jobs.c.id, jobs.c.attempt, const("crashed"), const("crash"), jobs.c.started_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,9 @@ from sqlalchemy import Connection, Engine
 
 from schedfactory.model.clock import Monotonic
 from schedfactory.storage import migrate, sqlite
+
+_log = logging.getLogger("schedfactory")
+_warned: set[Path] = set()  # of files that others may write: once is enough
 
 
 class Connections(NamedTuple):
@@ -28,6 +32,7 @@ def connect(path: Path, durability: str, lock_timeout_s: float, may_migrate: boo
         UnsafeFilesystem, StorageError, SchemaTooOld, SchemaTooNew: nothing was changed.
     """
     sqlite.refuse_old(path)
+    sqlite.refuse_gevent(path)
     sqlite.refuse_unsafe(path)
     if not may_migrate and not path.exists():
         migrate.refuse_missing(str(path))
@@ -49,6 +54,9 @@ def connect(path: Path, durability: str, lock_timeout_s: float, may_migrate: boo
             writer.close()
         engine.dispose()  # an empty file may stay: another process may have opened it meanwhile
         raise
+    if path not in _warned and (exposed := sqlite.writable_by_others(path)):
+        _warned.add(path)
+        _log.warning("anyone on this host may write to %s. chmod o-w them.", ", ".join(map(str, exposed)))
     return Connections(engine, writer, driver)
 
 

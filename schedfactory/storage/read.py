@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -110,9 +110,17 @@ def matching(
     """Return the condition of these filters; those that are None do not count.
 
     Raises:
-        ValueError: an unknown status.
-        TypeError: `args` that JSON cannot hold.
+        ValueError, TypeError: naming the filter and its value.
     """
+    for name, given in (("task", task), ("queue", queue), ("tag", tag)):
+        if given is not None and not isinstance(given, str):
+            raise TypeError(f"{name}={given!r} is no text.")
+        if given is not None and not codec.is_storable(given):
+            raise ValueError(f"{name}={given!r} has a lone surrogate, which no database holds.")
+    if args is not None and not isinstance(args, Mapping):
+        raise TypeError(f"args={args!r} is no mapping. Pass values by the names of parameters.")
+    if before_id is not None and (isinstance(before_id, bool) or not isinstance(before_id, int)):
+        raise TypeError(f"before_id={before_id!r} is no job's id. Pass the integer that job.id gives.")
     terms: list[ColumnElement[bool]] = [const(1) == const(1)]
     if status is not None:
         terms.append(or_(*(jobs.c.status == const(one) for one in check_statuses(status))))
@@ -140,7 +148,10 @@ def check_statuses(status: str | Sequence[str]) -> list[str]:
     Raises:
         ValueError: an unknown one, or none.
     """
-    wanted = [status] if isinstance(status, str) else list(status)
+    try:
+        wanted = [status] if isinstance(status, str) else list(status)
+    except TypeError:
+        raise TypeError(f"status={status!r} is neither text nor a list of texts.") from None
     for one in wanted:
         if one not in STATUSES:
             raise ValueError(f"status={one!r} is unknown. Pass one or more of {', '.join(STATUSES)}.")
@@ -151,6 +162,10 @@ def check_statuses(status: str | Sequence[str]) -> list[str]:
 
 def _argument_is(name: str, value: object) -> ColumnElement[bool]:
     # By type and value, as JSON has them; args that are no JSON (written by SQL) match nothing, instead of failing all.
+    if (isinstance(value, str) and "\0" in value) or (isinstance(value, int) and not -_BEYOND <= value < _BEYOND):
+        raise ValueError(
+            f"args: {name}={value!r} cannot be searched for: SQLite's JSON has no NUL and no integer beyond 64 bits."
+        )
     wanted = codec.encode(value)
     readable = case((func.json_valid(jobs.c.args) == const(1), jobs.c.args), else_=const("{}"))
     each = func.json_each(readable).table_valued("key", "value", "type")

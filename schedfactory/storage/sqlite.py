@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sqlite3
+import stat
+import sys
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +29,7 @@ _making = threading.Lock()
 def path_of(url: URL) -> Path:
     """Return the absolute path of the file that an SQLite URL names."""
     assert url.database is not None
-    return Path(url.database).absolute()
+    return Path(url.database).resolve()  # a link's other name would have a lock file of its own
 
 
 def to_url(database: str | os.PathLike[str]) -> URL:
@@ -51,6 +54,15 @@ def to_url(database: str | os.PathLike[str]) -> URL:
     return URL.create("sqlite+pysqlite", database=path)
 
 
+def _after_fork() -> None:
+    global _making
+    _making = threading.Lock()  # another thread may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def make_engine(path: Path, durability: str, lock_timeout_s: float) -> Engine:
     """Return an engine whose connections all read only, until the one that writes says otherwise."""
     engine = create_engine(
@@ -66,6 +78,7 @@ def make_engine(path: Path, durability: str, lock_timeout_s: float) -> Engine:
         if hasattr(sqlite3, "LEGACY_TRANSACTION_CONTROL"):
             connection.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined,unused-ignore]
         connection.isolation_level = None
+        connection.text_factory = _lenient
         for pragma in (
             f"synchronous={_SYNCHRONOUS[durability]}",
             "wal_autocheckpoint=0",  # see checkpoint.py
@@ -90,8 +103,10 @@ def make_engine(path: Path, durability: str, lock_timeout_s: float) -> Engine:
 def take_over(writer: Connection) -> sqlite3.Connection:
     """Make this connection's transactions the caller's, who begins and ends them on the driver connection, given back."""
     writer.info[WRITER] = True
+    driver = cast("sqlite3.Connection", writer.connection.driver_connection)
+    driver.text_factory = str  # until that fails: this is where speed counts
     writer.begin()  # for SQLAlchemy it stays in this one for ever, so neither it nor Alembic commits by itself
-    return cast("sqlite3.Connection", writer.connection.driver_connection)
+    return driver
 
 
 def make_writable(connection: sqlite3.Connection, deadline: float) -> None:
@@ -120,6 +135,43 @@ def refuse_old(path: Path) -> None:
         raise StorageError(
             f"{path} needs SQLite {needed}, and this Python has {sqlite3.sqlite_version}. Use a newer Python.", str(path)
         )
+
+
+def state(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str:
+    """Return "ok", and the version in brackets where it may lose commits (see checkpoint.py)."""
+    fixed_in = {(3, 44): 6, (3, 50): 7}.get(version[:2], 1 << 30)
+    if (3, 7, 0) <= version < (3, 51, 3) and version[2] < fixed_in:
+        return f"ok (SQLite {'.'.join(map(str, version))}: see doctor)"
+    return "ok"
+
+
+def refuse_gevent(path: Path) -> None:
+    """Let pass only a Python whose threads are threads.
+
+    Raises:
+        StorageError: gevent has put its own in their place.
+    """
+    is_patched = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", lambda _module: False)
+    for module in ("threading", "time", "socket"):
+        if is_patched(module):
+            raise StorageError(
+                f"{path} cannot be used here: gevent has patched {module!r}. A greenlet that waits for SQLite, or whose job "
+                "computes, would stop all others, and the dispatcher. Leave schedfactory to a process that is not patched.",
+                str(path),
+            )
+
+
+def writable_by_others(path: Path) -> list[Path]:
+    """Return which of the database's files, and its folder, people outside its owner's group may write to."""
+    found = []
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-nodes"), path.parent) if os.name == "posix" else ():
+        try:
+            mode = file.stat().st_mode
+        except OSError:
+            continue
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:  # as /tmp has: others cannot put another file in its place
+            found.append(file)
+    return found
 
 
 def refuse_unsafe(path: Path) -> None:
@@ -194,9 +246,31 @@ def commit(connection: sqlite3.Connection, deadline: float) -> None:
         Monotonic.sleep(random.uniform(0.0005, 0.002))
 
 
+def is_unreadable(error: BaseException) -> bool:
+    """Tell whether an error means that a text is no UTF-8, which SQL may have written."""
+    return "Could not decode to UTF-8" in str(error)
+
+
+def read_leniently(connection: sqlite3.Connection) -> bool:
+    """Read such text with marks in it from now on, which costs some time; return False where that was so already."""
+    if connection.text_factory is not str:
+        return False
+    connection.text_factory = _lenient
+    return True
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
+
+
 def is_busy(error: BaseException) -> bool:
     """Tell whether an error means that others hold the database."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error means that there is no room left."""
+    return _code(error) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def translate(error: BaseException, path: Path, lock_timeout_s: float) -> StorageError | None:

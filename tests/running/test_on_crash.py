@@ -15,7 +15,7 @@ def dies(hands):
         job = hands[0].claim()
         hands[0].is_given_up()
         hands[0].node._dispatcher.in_flight.clear()  # a new process in the place of the old one knows nothing of it
-        hands[0].node._dispatcher._suspects.clear()
+        hands[0].node._dispatcher._choice.suspects.clear()
         return job is not None
 
     return start_and_die

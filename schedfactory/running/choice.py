@@ -1,0 +1,108 @@
+"""Which due jobs one round takes: the best ones, a few ahead of the workers, some of them with no company."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from schedfactory.model.outcome import MAX_CRASHES
+from schedfactory.model.running_job import CLAIMED, RunningJob
+from schedfactory.running.attempt import Attempts
+from schedfactory.running.batch import Batch
+from schedfactory.running.pace import Pace
+from schedfactory.storage import claim
+from schedfactory.storage.claim import Scope
+from schedfactory.storage.statement import Row
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
+
+
+class Choice:
+    """Takes jobs for one node.
+
+    Attributes:
+        suspects: jobs in hand that were there at two deaths of their process, and run alone.
+    """
+
+    def __init__(self, node: int, attempts: Attempts, scope: Callable[[], Scope], pace: Pace) -> None:
+        self._node = node
+        self._attempts = attempts
+        self._scope = scope
+        self._pace = pace
+        self.suspects: set[int] = set()
+
+    def take(self, conn: Connection, batch: Batch, ahead: Sequence[RunningJob], workers: int, neighbours: int) -> list[Row]:
+        """Make the best due jobs running: one for each seat, and ahead of them what takes next to no time.
+
+        Args:
+            ahead: what lies ahead already.
+            workers: for whom to claim ahead; 0: for nobody.
+            neighbours: how many jobs go on running.
+        """
+        free = len(batch.seats)
+        most = self._pace.most_ahead(workers)
+        more = max(0, most - len(ahead))
+        if more < most // 2:
+            more = 0
+        if not free + more or self.suspects.difference(job.id for job, _, _ in batch.ended):
+            return []
+        rows = self._scope().due(conn, free + more)
+        if len(rows) > free:
+            rows = rows[: free + self._fitting(rows[free:], ahead, workers)]
+        rows = self._without_company(rows, neighbours)
+        if rows:
+            numbers = [seat.number for seat in batch.seats]
+            if batch.is_apart:
+                rows = self._take_each(conn, rows, numbers, batch)
+            else:
+                claim.take(conn, rows, self._node, numbers[: len(rows)], batch.now)
+            claim.forbid_repeats(conn, [row[0] for row in rows if row[_ON_CRASH] is None and self.starts_once(row)])
+        return rows
+
+    def starts_once(self, row: Row) -> bool:
+        """Tell whether a job must not start again after a death of its process."""
+        on_crash = row[_ON_CRASH]
+        return bool(on_crash == "fail" or (on_crash is None and self._attempts.starts_once(row[_TASK])))
+
+    def note(self, row: Row) -> None:
+        """Take in that a job is in hand now."""
+        if self._is_suspect(row):
+            self.suspects.add(row[0])
+
+    def _take_each(self, conn: Connection, rows: list[Row], workers: list[int], batch: Batch) -> list[Row]:
+        """Take rows one by one; what cannot be, for what SQL has written into it, fails and says so."""
+        taken: list[Row] = []
+        for row in rows:
+            if len(taken) < len(workers):
+                try:
+                    with conn.begin_nested():
+                        claim.take(conn, [row], self._node, [workers[len(taken)]], batch.now)
+                    taken.append(row)
+                except Exception as error:  # noqa: BLE001 - told by the row
+                    claim.refuse(conn, row[0], f"its row cannot be claimed: {error}", batch.now)
+                    batch.has_more = True
+        return taken
+
+    def _without_company(self, rows: list[Row], neighbours: int) -> list[Row]:
+        """Keep a suspect apart: it runs with no other job, which its next death might take along.
+
+        See test_a_no_op_that_kills_its_process_ends_crashed_and_takes_no_neighbour_along.
+        """
+        for index, row in enumerate(rows):
+            if self._is_suspect(row):
+                return rows[:1] if index == 0 and not neighbours else rows[:index]
+        return rows
+
+    def _is_suspect(self, row: Row) -> bool:
+        return bool(row[_CRASHES] >= MAX_CRASHES - 1) and not self._attempts.is_isolated(row[_TASK])
+
+    def _fitting(self, rows: Sequence[Row], ahead: Sequence[RunningJob], workers: int) -> int:
+        tasks = []
+        for row in rows:
+            if row[_REASON] == "crash" or self.starts_once(row):  # whether it had begun must be known at a death
+                break
+            tasks.append(row[_TASK])
+        return self._pace.fitting(tasks, workers, self._pace.seconds(job.task for job in ahead))

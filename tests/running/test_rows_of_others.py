@@ -1,0 +1,142 @@
+"""What SQL of the user's does to rows and tables stops that one job, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedfactory import Fail, Job, Scheduler
+
+
+@pytest.fixture
+def sql(path: Path, still: Scheduler) -> Callable[..., None]:
+    """Carry out statements as another program would."""
+    still.counts()
+
+    def execute(script: str) -> None:
+        with closing(sqlite3.connect(path)) as other:
+            other.executescript(script)
+
+    return execute
+
+
+@pytest.fixture
+def ok(still: Scheduler) -> Any:
+    @still.task(name="ok")
+    def ok(x: int = 1) -> int:
+        return x
+
+    return ok
+
+
+def _is_well(scheduler: Scheduler, task: Any) -> bool:
+    job = task.enqueue(5)
+    scheduler.run_due()
+    return bool(job.refresh().result == 5)
+
+
+def test_a_job_that_a_table_of_the_users_refers_to_is_not_pruned_and_all_others_are(
+    still: Scheduler, ok: Any, sql: Callable[..., None], clock: Any
+) -> None:
+    jobs: list[Job[Any]] = [ok.enqueue() for _ in range(9)]
+    still.run_due()
+    sql(
+        "CREATE TABLE orders (job_id INTEGER REFERENCES schedfactory_jobs (id));"
+        f"INSERT INTO orders VALUES ({jobs[2].id}), ({jobs[5].id});"
+    )
+    clock.advance(days=40)
+    assert still.prune(older_than="1d") == 6  # the newest row stays, too
+    assert [job.id for job in still.jobs()] == [jobs[8].id, jobs[5].id, jobs[2].id]
+    assert still.counts()["succeeded"] == 3
+    assert _is_well(still, ok)
+
+
+def test_text_that_is_no_utf_8_fails_its_job_and_is_read_with_marks(
+    still: Scheduler, ok: Any, sql: Callable[..., None]
+) -> None:
+    sql("INSERT INTO schedfactory_jobs (task, args, status) VALUES ('ok', CAST(x'7b22ff223a317d' AS TEXT), 'queued')")
+    assert _is_well(still, ok)
+    bad = still.jobs(status="failed")
+    assert [job.reason for job in bad] == ["error"]
+    assert "�" in str(bad[0].args)
+
+
+def test_a_queue_that_is_no_utf_8_expires_as_any_other(still: Scheduler, ok: Any, sql: Callable[..., None]) -> None:
+    sql(
+        "INSERT INTO schedfactory_jobs (task, queue, expires_at)"
+        " VALUES ('ok', CAST(x'ff' AS TEXT), '2001-01-01 00:00:00.000000')"
+    )
+    assert _is_well(still, ok)
+    assert [job.reason for job in still.jobs(status="cancelled")] == ["expired"]
+
+
+def test_a_job_that_sql_runs_again_with_a_number_it_had_ends_as_it_does(still: Scheduler, sql: Callable[..., None]) -> None:
+    @still.task(name="fails")
+    def fails() -> None:
+        raise Fail("again")
+
+    job = fails.enqueue()
+    still.run_due()
+    sql("UPDATE schedfactory_jobs SET status = 'queued', attempt = 0, node = NULL")
+    assert still.run_due() == 1
+    assert [attempt.number for attempt in job.attempts()] == [1]
+
+
+@pytest.mark.parametrize("node", [-1, 0, 1 << 62])
+def test_a_running_row_of_a_node_that_cannot_be_is_taken_from_it(
+    still: Scheduler, ok: Any, sql: Callable[..., None], node: int
+) -> None:
+    sql(f"INSERT INTO schedfactory_jobs (task, status, node) VALUES ('ok', 'running', {node})")
+    assert _is_well(still, ok)
+    assert still.counts()["succeeded"] == 2
+
+
+def test_a_row_that_cannot_be_claimed_fails_and_says_so(still: Scheduler, ok: Any, sql: Callable[..., None]) -> None:
+    sql(f"INSERT INTO schedfactory_jobs (task, status, priority, attempt) VALUES ('ok', 'queued', 100, {(1 << 63) - 1})")
+    assert _is_well(still, ok)
+    [job] = still.jobs(status="failed")
+    assert job.error is not None
+    assert job.error.startswith("its row cannot be claimed: ")
+    assert still.counts()["failed"] == 1
+
+
+def test_an_end_that_a_trigger_refuses_is_kept_and_the_others_are_stored(
+    scheduler: Scheduler, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schedfactory.running.dispatcher.RETRY_S", (0.01, 0.01))
+
+    @scheduler.task(name="work")
+    def work(fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    with closing(sqlite3.connect(path)) as other, scheduler.running(workers=2):
+        other.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON schedfactory_jobs WHEN new.status = 'failed'"
+            " BEGIN SELECT RAISE(ABORT, 'no failures here'); END"
+        )
+        bad = work.enqueue(True)
+        assert [work.enqueue(False).wait("60s").status for _ in range(5)] == ["succeeded"] * 5
+        assert bad.refresh().status == "running"
+        assert scheduler.health().dispatcher == "running"
+        other.execute("DROP TRIGGER refuse")
+        work.enqueue(False)
+        assert bad.wait("60s").reason == "error"
+    assert "no failures here" in caplog.text
+
+
+def test_a_death_whose_rescue_a_trigger_refuses_stops_nobody(
+    still: Scheduler, ok: Any, sql: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sql(
+        "INSERT INTO schedfactory_jobs (task, status, node, worker, crashes) VALUES ('ok', 'running', 77, 1, 2);"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON schedfactory_jobs WHEN new.status = 'failed'"
+        " BEGIN SELECT RAISE(ABORT, 'no failures here'); END;"
+    )
+    assert _is_well(still, ok)
+    assert "the jobs of node 77, which has died, cannot be taken from it" in caplog.text
