@@ -96,7 +96,6 @@ class Checkpoints:
         except StorageError:
             return False  # nobody can be kept from doing it at the same time; it can wait
         if not lock.seize(_LEADER):
-            lock.leave()
             return True
         try:
             driver.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}").close()
@@ -109,4 +108,3 @@ class Checkpoints:
         finally:
             driver.execute("PRAGMA busy_timeout=0").close()
             lock.release(_LEADER)
-            lock.leave()
