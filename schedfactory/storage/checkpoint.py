@@ -96,6 +96,7 @@ class Checkpoints:
         except StorageError:
             return False  # nobody can be kept from doing it at the same time; it can wait
         if not lock.seize(_LEADER):
+            lock.leave()
             return True
         try:
             driver.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}").close()
@@ -108,3 +109,4 @@ class Checkpoints:
         finally:
             driver.execute("PRAGMA busy_timeout=0").close()
             lock.release(_LEADER)
+            lock.leave()

@@ -105,7 +105,11 @@ def _counters(path: Path, conn: Connection) -> Iterator[Finding]:
 
 def _orphans(path: Path, conn: Connection) -> Iterator[Finding]:
     if Path(f"{path}-nodes").exists():  # else it would be made
-        dead = nodes.look_around(conn, 0, lock_file(path)).dead
+        lock = lock_file(path)
+        try:
+            dead = nodes.look_around(conn, 0, lock).dead
+        finally:
+            lock.leave()
         for node, jobs, first in conn.exec_driver_sql(_ORPHANS, (codec.encode(dead),)):
             yield Finding(
                 "orphans",

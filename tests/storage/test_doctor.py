@@ -72,6 +72,20 @@ def test_doctor_changes_nothing(worked: Scheduler, path: Path, client: sqlite3.C
     assert not Path(f"{path}-nodes").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
+def test_doctor_leaves_no_file_open(worked: Scheduler) -> None:
+    def number() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    found(worked)
+    worked.close()
+    before = number()
+    for _ in range(3):
+        found(worked)
+        worked.close()
+    assert number() == before
+
+
 def test_no_more_than_a_row_at_a_time_is_held(worked: Scheduler) -> None:
     worked.enqueue_many([worked.remote("add").call(x="x" * 100_000) for _ in range(200)])
     tracemalloc.start()
