@@ -79,7 +79,7 @@ class House:
         )
 
     def close(self) -> None:
-        """End all reports and close the database; a private temporary file is left behind for its removal."""
+        """End all reports and close the database; a private temporary file goes with the scheduler."""
         self.reporter.close()
         with self._guard:
             if self._database is not None:

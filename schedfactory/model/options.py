@@ -113,8 +113,8 @@ def check_timeout(timeout: DurationLike) -> timedelta:
 
 
 def check_expires(expires: DurationLike | Moment) -> timedelta | datetime:
-    """Return a duration or a moment; text with a digit, a dash and a digit is a moment."""
-    if isinstance(expires, datetime) or (isinstance(expires, str) and "-" in expires.strip()[1:]):
+    """Return a duration or a moment; text with a dash in it is a moment."""
+    if isinstance(expires, datetime) or (isinstance(expires, str) and ("-" in expires.strip()[1:] or "T" in expires)):
         return moment(expires, "expires")
     return duration(expires, "expires")
 

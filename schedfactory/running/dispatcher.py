@@ -252,7 +252,9 @@ class Dispatcher:
             self._reporter.tell("job", job_id, "end", batch.now, "cancelled")
 
     def _forget(self, job: RunningJob) -> None:
-        if self.in_flight.get(job.id) is job:  # an attempt that lost its job may end beside the next one
+        # An attempt that lost its job may end beside the next one
+        # (test_the_second_run_on_the_same_node_is_still_in_its_hand_after_the_late_end).
+        if self.in_flight.get(job.id) is job:
             del self.in_flight[job.id]
             self._limits.pop(job.id, None)
             self._choice.suspects.discard(job.id)

@@ -84,7 +84,7 @@ def change(
     if queue is not None:
         values["queue"] = queue
     if run_at is not None:
-        # A running job keeps its status; the new time counts only if it starts again by itself, which sets its own.
+        # A running job keeps its status; a new start sets its own time (test_an_update_leaves_a_running_job_running).
         values["run_at"] = stamp(run_at)
         status = "queued" if run_at <= now else "scheduled"
         is_due = or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled"))

@@ -1,4 +1,7 @@
-"""How attempts ended becomes part of the rows. Fence first: a late worker must lose, and is told so."""
+"""How attempts ended becomes part of the rows.
+
+Fence first: a late worker must lose, and is told so (test_a_late_worker_cannot_overwrite_the_second_run).
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class LockFile:
     """One lock file of this process.
 
     It has one descriptor, which is closed only where this process holds no lock: to close any descriptor of a file drops
-    every lock that the process has on it. Who got it from `lock_file` says `leave()`.
+    every lock that the process has on it (test_a_child_that_ends_as_python_does_leaves_its_parents_database_alone).
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:

@@ -149,7 +149,8 @@ def rescue(conn: Connection, lock: LockFile, node: int, now: datetime) -> list[t
         .where(*mine)
         .values(
             status=case((is_cancelled, const("cancelled")), (is_last, const("failed")), else_=const("queued")),
-            # Marked also where it had not begun: such a job is not claimed ahead again, so that its next death counts.
+            # Marked also where it had not begun: such a job is not claimed ahead again, so that its next death counts
+            # (test_jobs_that_no_worker_had_begun_are_not_charged_with_the_death).
             reason=case((is_cancelled, const("user")), (is_last, const("crashed")), else_=const("crash")),
             finished_at=case((ends, at), else_=null()),
             error=case((is_last, const("its process ended while it ran")), else_=jobs.c.error),
