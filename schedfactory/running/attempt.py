@@ -129,7 +129,8 @@ def _limit_of(job: RunningJob, task: Task[..., Any]) -> timedelta | None:
 
 
 def _has_expired(job: RunningJob, task: Task[..., Any], now: datetime) -> bool:
-    # The claim has seen to a row's own `expires_at`; this is for others (test_the_expiry_of_a_task_holds_for_rows_that_leave_it_to_the_task).
+    # The claim has seen to a row's own `expires_at`
+    # (test_the_expiry_of_a_task_holds_for_rows_that_leave_it_to_the_task).
     if job.expires_at is not None or task.defaults.expires is None:
         return False
     expires_at = task.defaults.expires_at(job.due)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 _FIGURES = "figures"
 
 
+FACTOR = int(os.environ.get("SCHEDFACTORY_CRASH_FACTOR", "1"))
+
+
 @pytest.fixture(scope="session")
 def factor() -> int:
     """How many times longer than in CI a harness runs: the environment variable SCHEDFACTORY_CRASH_FACTOR."""
-    return int(os.environ.get("SCHEDFACTORY_CRASH_FACTOR", "1"))
+    return FACTOR
 
 
-@pytest.fixture(autouse=True)
-def _time_for_it(request: pytest.FixtureRequest, factor: int) -> None:
-    if request.node.get_closest_marker("timeout") is None:
-        request.node.add_marker(pytest.mark.timeout(180 + 120 * factor))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(180 + 120 * FACTOR))
 
 
 @pytest.fixture
