@@ -25,7 +25,7 @@ from schedfactory.storage import checkpoint
 PAGES = 25  # written before a checkpoint, so that each run has one
 RED_S = 0.5  # that long a lasting fault may go unnoticed, as it does where nothing needs what fails
 LASTS_S = 1.5
-DELAY_S = 0.1
+DELAY_S = 0.2
 shim = Shim()
 
 

@@ -136,7 +136,7 @@ def until(look: Callable[[], bool], seconds: float) -> bool:
 
 def has_ended(floor: Floor) -> bool:
     """Tell whether all that was acknowledged has run, and is stored."""
-    return floor.runs.total() == len(floor.acknowledged) and not floor.scheduler.health().busy
+    return floor.runs.keys() >= set(floor.acknowledged.values()) and not floor.scheduler.health().busy
 
 
 def wait_idle(floor: Floor, cause: str) -> None:
@@ -145,6 +145,8 @@ def wait_idle(floor: Floor, cause: str) -> None:
         floor.scheduler.wait_idle(f"{floor.patience_s}s")
     except WaitTimeout as error:
         floor.object(cause, f"{error}; {floor.scheduler.health()}")
+    if not until(lambda: has_ended(floor), floor.patience_s):  # also what was not due yet
+        floor.object(cause, f"acknowledged jobs have not run; {floor.scheduler.health()}")
 
 
 def drop_results() -> None:

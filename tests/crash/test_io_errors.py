@@ -121,6 +121,6 @@ def test_a_fault_that_lasts_is_told_once_and_health_stays_red(
 def test_the_harness_catches_a_library_that_does_not_look(
     run: Callable[..., dict[str, Any]], sabotage: str, which: str, case: Case, objection: str
 ) -> None:
-    found = run(which, [case], 1, sabotage)
+    found = run(which, [case] * 4, 1, sabotage)  # until it objects: on a busy machine the fault may come late
 
     assert any(objection in text for text in found["objections"]), found
