@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from disk import Shim
-from disk_floor import LONG_S, SABOTAGES, Floor, Listener, until, wait_idle
+from disk_floor import LONG_S, SABOTAGES, Floor, Listener, has_ended, until, wait_idle
 
 from schedfactory import StorageError
 from schedfactory.storage import checkpoint
@@ -58,7 +58,7 @@ def while_it_runs(floor: Floor, case: Case, k: int) -> bool:
     shim.arm(case.calls, k, case.error, sticky=case.sticky)
     floor.opened.set()
     if case.moment == "claim":  # nobody else writes
-        until(lambda: shim.fired > 0 or floor.runs.total() == len(floor.acknowledged), LONG_S)
+        until(lambda: shim.fired > 0 or has_ended(floor), LONG_S)
     else:
         other = threading.Thread(target=floor.enqueue, args=("often", "fails", "often"))
         other.start()
