@@ -87,6 +87,7 @@ class _Server:
             try:
                 said = self._line.recv()
             except (EOFError, OSError):
+                said = None
                 os.killpg(0, signal.SIGKILL)  # the parent is gone, and what this process has started goes with it
             if isinstance(said, tuple):
                 self._orders.put(said)

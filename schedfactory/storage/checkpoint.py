@@ -20,6 +20,7 @@ ALARM = 64 << 20  # bytes
 _LIMIT = 16 << 20  # journal_size_limit: a longer log has not been begun anew for long
 _PAGES = 1_000
 _EVERY_S = 60.0
+_LOOK_EVERY = 4  # commits
 _AGAIN_S = 1.0
 _PATIENCE_MS = 20
 _LEADER = 0  # the byte of the lock file whose holder checkpoints; no node has this id
@@ -53,6 +54,7 @@ class Checkpoints:
         self._log = f"{path}-wal"
         self._pages = 0
         self._changes = 0
+        self._looks = 0
         self._has_failed = False
         self._is_alarmed = False
         self._last_at = Monotonic.now()
@@ -68,8 +70,7 @@ class Checkpoints:
     def tend(self, driver: sqlite3.Connection) -> None:
         """Checkpoint if it is time to."""
         since = Monotonic.now() - self._last_at
-        # By its length too: rows may be large, and of many short processes none writes much.
-        is_much = self._pages >= _PAGES or (self._pages and (self._has_failed or _length(self._log) > _LIMIT))
+        is_much = self._pages >= _PAGES or (self._pages and (self._has_failed or self._is_long()))
         if (is_much and since >= 0) or (self._pages and since >= _EVERY_S):
             self._last_at = Monotonic.now()
             self._has_failed = not self._checkpoint(driver)
@@ -78,6 +79,11 @@ class Checkpoints:
             else:
                 self._pages = 0
             self._tell()
+
+    def _is_long(self) -> bool:
+        """Look now and then, and first of all: rows may be large, and of many short processes none writes much."""
+        self._looks += 1
+        return self._looks % _LOOK_EVERY == 1 and _length(self._log) > _LIMIT
 
     def _tell(self) -> None:
         """Say once that the log does not stop growing, and once that it is well again."""

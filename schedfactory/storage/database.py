@@ -229,24 +229,25 @@ class Database:
     def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
         """Run and commit the work of `batch`; return False where it must be tried one by one."""
         driver: sqlite3.Connection | None = None
+        is_committing = False
         try:
-            _, writer, connection = self._open()
+            _, writer, driver = self._open()
             deadline = max(ticket.deadline for ticket in batch)
-            sqlite.begin_immediate(connection, deadline)
+            sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
-            driver = connection
+            is_committing = True
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
             self._roll_back()
-            is_unclear = driver is not None and sqlite.is_unclear(error)
+            is_unclear = is_committing and sqlite.is_unclear(error)
             if sqlite.is_broken(error):
                 with suppress(sqlite3.Error):
                     self._disconnect()
             if is_unclear:
                 self._find_out(batch, error)
                 return True
-            if sqlite.is_unreadable(error) and sqlite.read_leniently(connection):
+            if driver is not None and sqlite.is_unreadable(error) and sqlite.read_leniently(driver):
                 return False
             if len(batch) > 1 and not sqlite.is_busy(error):
                 return False
@@ -254,13 +255,13 @@ class Database:
                 ticket.finish(self._meaning(error) or error)
             return True
         except BaseException:
-            if driver is not None and not driver.in_transaction:
+            if is_committing and driver is not None and not driver.in_transaction:
                 self._finish(batch)  # the interrupt came just after the commit
             else:
                 self._roll_back()
             raise
         self._finish(batch)
-        self._checkpoints.after_commit(connection)  # what goes wrong there is no matter of what was just stored
+        self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
 
     def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> None:
