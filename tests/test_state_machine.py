@@ -21,7 +21,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from schedfactory import Cancel, Fail, JobFinished, Retry, Scheduler, Snooze
 from schedfactory.running.node import Node
-from schedfactory.running.worker import Worker
 from schedfactory.storage import claim, nodes
 
 FINAL = ("succeeded", "failed", "cancelled")
@@ -324,7 +323,7 @@ class Machine(RuleBasedStateMachine):
             self.end(node, job, how)
 
     def claim_for(self, node):
-        seat = Worker(1, node._desk, node._attempts, self.clock)
+        seat = node._worker(1)
         job = node._dispatcher.claim_for(seat, self.now)
         self.model.round(node.id, self.now)
         best = self.model.best()[:1]

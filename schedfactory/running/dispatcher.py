@@ -160,7 +160,7 @@ class Dispatcher:
             self._kept = []
         ending = {id(job) for job, _, _ in batch.ended}
         if desk.noted and (monotonic - self._noted_at >= NOTE_S or any(id(job) in ending for job in list(desk.noted))):
-            batch.noted = [job for job in emptied(desk.noted) if not job.settled]
+            batch.noted = [job for job in emptied(desk.noted) if not job.settled or self.in_flight.get(job.id) is job]
             for job in batch.noted:
                 job.noted = True  # before it is read: what is said from here on is noted anew
             self._noted_at = monotonic
