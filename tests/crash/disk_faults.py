@@ -1,4 +1,4 @@
-"""A scheduler on a disk that fails, in a process of its own: `disk_faults.py DATABASE WHICH CASES STEP`.
+"""A scheduler on a disk that fails, in a process of its own: `disk_faults.py DATABASE WHICH CASES STEP [SABOTAGE OBJECTION]`.
 
 Each case says which calls fail (of disk_shim.c) with which error, once or for a while, and when. For k = 1, 1 + STEP, … the
 k-th such call fails, until a run is clean, as in SQLite's own tests. What is not as promised goes to standard output.
@@ -149,7 +149,7 @@ def while_it_opens(floor: Floor, case: Case, k: int) -> bool:
     return fired > 0
 
 
-def main(path: str, which: str, cases: str, step: str, sabotage: str) -> None:
+def main(path: str, which: str, cases: str, step: str, sabotage: str = "", objection: str = "") -> None:
     checkpoint._PAGES = PAGES
     if sabotage:
         SABOTAGES[sabotage]()
@@ -162,7 +162,7 @@ def main(path: str, which: str, cases: str, step: str, sabotage: str) -> None:
         floor.scheduler.start(workers=3)
     for case in (Case(*case) for case in json.loads(cases)):
         k, fired = 1, True
-        while fired and not (sabotage and floor.objections):
+        while fired and not (sabotage and any(objection in text for text in floor.objections)):
             fired = cycle(floor, case, k)
             floor.cycles += 1
             floor.hits += fired

@@ -43,9 +43,9 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(launch: Callable[..., Popen[str]], shim: Path, path: Path) -> Callable[..., dict[str, Any]]:
     """Let a scheduler meet faults, and return what came out."""
 
-    def start(which: str, cases: list[Case], step: int = 1, sabotage: str = "") -> dict[str, Any]:
+    def start(which: str, cases: list[Case], step: int = 1, *sabotage: str) -> dict[str, Any]:
         program = Path(disk.__file__).with_name("disk_faults.py")
-        command = [sys.executable, program, path, which, json.dumps(cases), str(step), sabotage]
+        command = [sys.executable, program, path, which, json.dumps(cases), str(step), *sabotage]
         child = launch(command, env=disk.environment(shim, path))
         out, errors = child.communicate(timeout=1_000)
         assert child.returncode == 0, errors
@@ -121,6 +121,6 @@ def test_a_fault_that_lasts_is_told_once_and_health_stays_red(
 def test_the_harness_catches_a_library_that_does_not_look(
     run: Callable[..., dict[str, Any]], sabotage: str, which: str, case: Case, objection: str
 ) -> None:
-    found = run(which, [case] * 4, 1, sabotage)  # until it objects: on a busy machine the fault may come late
+    found = run(which, [case] * 4, 1, sabotage, objection)  # until it objects: on a busy machine the fault may come late
 
     assert any(objection in text for text in found["objections"]), found
