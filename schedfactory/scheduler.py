@@ -204,7 +204,9 @@ class Scheduler(Control):
         """Store jobs for these calls; what tasks and `enqueue_many` are served by."""
         context.refuse_worker_process("enqueue()", at_import=True)
         now = self._house.clock()
-        rows = [self._row(call, now) for call in calls]
+        for call in calls:
+            self._check(call)
+        rows = enqueue.to_rows(calls, now)
         if not rows:
             return []
         ids = self._house.database.write(
@@ -216,7 +218,7 @@ class Scheduler(Control):
                 self._house.reporter.tell("job", job_id, "queued", now)
         return [Job(enqueue.snapshot(job_id, row), self, now, is_new=True) for job_id, row in zip(ids, rows)]
 
-    def _row(self, call: Call[Any], now: datetime) -> tuple[Any, ...]:
+    def _check(self, call: Call[Any]) -> None:
         if not isinstance(call, Call):
             raise TypeError(f"{call!r} is no call. Pass what task.call(…) returns.")
         size = len(call.args) if call.args.isascii() else len(call.args.encode())
@@ -225,7 +227,6 @@ class Scheduler(Control):
                 f"the arguments of {call.task} have {size} bytes, over max_payload={self._house.settings.max_payload}. "
                 "Store the data elsewhere and pass where it is."
             )
-        return enqueue.to_row(call, now)
 
     def close(self) -> None:
         """Stop, if it runs, and close the database and all reports. May be called twice; the next use opens it again."""

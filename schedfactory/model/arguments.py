@@ -79,6 +79,8 @@ class Arguments:
                 f"an annotation of {self._function.__qualname__} does not resolve: {error}. Import it where the task is."
             ) from error
         try:
+            if all(type(value) is self._sure.get(name) for name, value in bound.items()):
+                return codec.encode(bound)
             for name in unannotated:
                 if name in bound:
                     codec.refuse_unplain(bound[name], name)
@@ -143,6 +145,11 @@ class Arguments:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             return dict.__class_getitem__((str, hint))
         return hint
+
+    @cached_property
+    def _sure(self) -> dict[str, Any]:
+        """The types of parameters whose values come back as they went in, if they are of just that type."""
+        return {name: kind for name, kind in self._types.items() if kind in (int, str, bool)}
 
     @cached_property
     def _unannotated(self) -> list[str]:

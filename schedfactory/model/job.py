@@ -149,8 +149,11 @@ class Job(Generic[R]):
     _read_at: datetime
 
     def __init__(self, row: tuple[Any, ...], jobs: Jobs | None, read_at: datetime, *, is_new: bool = False) -> None:
-        for name, value in (("_row", row), ("_jobs", jobs), ("_read_at", read_at), ("is_new", is_new)):
-            object.__setattr__(self, name, value)
+        put = object.__setattr__
+        put(self, "_row", row)
+        put(self, "_jobs", jobs)
+        put(self, "_read_at", read_at)
+        put(self, "is_new", is_new)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Job is a snapshot: {name} cannot be set. Use update(), cancel() or requeue().")

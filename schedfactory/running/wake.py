@@ -14,6 +14,7 @@ from schedfactory.running import inotify
 
 _FIRST_LOOK_S = 0.0003  # the file is written before the commit can be seen: 0.7 ms later, or an fsync
 _LAST_LOOK_S = 0.1
+_SELECTABLE = 1024  # select takes no descriptor beyond
 _BLIND_LOOK_S = 0.02  # between looks where the system does not tell of writes
 
 
@@ -95,11 +96,14 @@ class Wake:
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the bell or the watch; return True where the file was written to."""
-        if seconds < 0.001:  # poll counts whole milliseconds, and rounds up
-            Monotonic.sleep(seconds)
-            ready = self._ready(0)
-        else:
+        if seconds >= 0.001:
             ready = self._ready(int(seconds * 1000))
+        else:  # poll counts whole milliseconds
+            if self._ear.fileno() < _SELECTABLE:
+                select.select([self._ear], [], [], seconds)
+            else:
+                Monotonic.sleep(seconds)
+            ready = self._ready(0)
         if self._ear.fileno() in ready:
             with suppress(BlockingIOError):
                 self._ear.recv(4096)
@@ -112,8 +116,6 @@ class Wake:
 
     def _ready(self, milliseconds: int) -> list[int]:
         sources = [self._ear.fileno()] if self._watch is None else [self._ear.fileno(), self._watch]
-        if not hasattr(select, "poll"):
-            return [int(one) for one in select.select(sources, [], [], milliseconds / 1000)[0]]
         poll = select.poll()
         for source in sources:
             poll.register(source, select.POLLIN)

@@ -28,12 +28,17 @@ _UID = Statement(select(jobs.c.uid).where(jobs.c.id == bindparam("job")), "job")
 _IDS_AFTER = Statement(select(jobs.c.uid, jobs.c.id).where(jobs.c.id > bindparam("last")), "last")
 
 
-def to_row(call: Call[Any], now: datetime) -> Row:
-    """Return what `insert_rows` stores of a call that is enqueued `now`.
+def to_rows(calls: Sequence[Call[Any]], now: datetime) -> list[Row]:
+    """Return what `insert_rows` stores of calls that are enqueued `now`.
 
     Raises:
-        ValueError: its delay leads beyond the year 9999.
+        ValueError: a delay leads beyond the year 9999.
     """
+    at = stamp(now)
+    return [_to_row(call, uid, now, at) for call, uid in zip(calls, uuid7s(now, len(calls)))]
+
+
+def _to_row(call: Call[Any], uid: str, now: datetime, at: str) -> Row:
     options = call.options
     try:
         run_at = options.starts_at(now)
@@ -42,9 +47,8 @@ def to_row(call: Call[Any], now: datetime) -> Row:
         raise ValueError(
             f"delay={options.delay} or expires={options.expires} leads beyond the year 9999. Pass less."
         ) from error
-    at = stamp(now)
     return (
-        uuid7(now),
+        uid,
         call.task,
         options.queue,
         options.priority,
@@ -89,9 +93,15 @@ def snapshot(job_id: int, row: Row) -> Row:
     )  # fmt: skip
 
 
-def uuid7(now: datetime) -> str:
-    """Return a time-ordered unique id (RFC 9562, version 7): 48 bits of milliseconds, 74 random ones."""
-    chance = int.from_bytes(os.urandom(10), "big")
-    head = int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
-    digits = f"{head:012x}7{chance & 0xFFF:03x}{0x8000 | (chance >> 12 & 0x3FFF):04x}{chance >> 32:012x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
+def uuid7s(now: datetime, count: int) -> list[str]:
+    """Return time-ordered unique ids (RFC 9562, version 7): 48 bits of milliseconds, 74 random ones."""
+    head = f"{int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF:012x}"
+    head = f"{head[:8]}-{head[8:]}-7"
+    chance = os.urandom(10 * count).hex()
+    return [
+        f"{head}{chance[i : i + 3]}-{_VARIANT[chance[i + 3]]}{chance[i + 4 : i + 7]}-{chance[i + 7 : i + 19]}"
+        for i in range(0, 20 * count, 20)
+    ]
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
