@@ -7,6 +7,7 @@ fails, for one k after the other, until a run meets no failure any more; after e
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import sqlite3
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 SLACK_S = 10.0  # for a busy machine, beside the 5 s in which claims resume
 ANY = "write sync truncate open"
+TRIES = 6
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS)
 MOMENTS = ("enqueue", "claim", "finish")
 Case = tuple[str, int, bool, str]
@@ -41,15 +43,17 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(launch: Callable[..., Popen[str]], shim: Path, path: Path) -> Callable[..., dict[str, Any]]:
-    """Let a scheduler meet faults, and return what came out."""
+    """Let a scheduler meet faults on a file of its own, and return what came out."""
+    numbers = itertools.count()
 
     def start(which: str, cases: list[Case], step: int = 1, *sabotage: str) -> dict[str, Any]:
         program = Path(disk.__file__).with_name("disk_faults.py")
-        command = [sys.executable, program, path, which, json.dumps(cases), str(step), *sabotage]
-        child = launch(command, env=disk.environment(shim, path))
+        database = path.with_name(f"jobs{next(numbers)}.db")
+        command = [sys.executable, program, database, which, json.dumps(cases), str(step), *sabotage]
+        child = launch(command, env=disk.environment(shim, database))
         out, errors = child.communicate(timeout=1_000)
         assert child.returncode == 0, errors
-        return json.loads(out)
+        return json.loads(out) | {"database": database}
 
     return start
 
@@ -61,7 +65,6 @@ def run(launch: Callable[..., Popen[str]], shim: Path, path: Path) -> Callable[.
 )
 def test_what_was_promised_holds_when_a_call_to_the_disk_fails(
     run: Callable[..., dict[str, Any]],
-    path: Path,
     factor: int,
     figures: Callable[..., None],
     which: str,
@@ -74,7 +77,7 @@ def test_what_was_promised_holds_when_a_call_to_the_disk_fails(
     assert found["slowest_s"] < 5 + SLACK_S
     assert found["cycles"] > found["hits"] > 0
     if which == "running":
-        assert_all_is_in(path, found["acknowledged"])
+        assert_all_is_in(found["database"], found["acknowledged"])
     figures(
         runs=found["cycles"],
         with_failing_calls=found["hits"],
@@ -121,6 +124,7 @@ def test_a_fault_that_lasts_is_told_once_and_health_stays_red(
 def test_the_harness_catches_a_library_that_does_not_look(
     run: Callable[..., dict[str, Any]], sabotage: str, which: str, case: Case, objection: str
 ) -> None:
-    found = run(which, [case] * 4, 1, sabotage, objection)  # until it objects: on a busy machine the fault may come late
-
-    assert any(objection in text for text in found["objections"]), found
+    for _ in range(TRIES):  # a commit that failed comes back only where no other connection was open just then
+        if any(objection in text for text in run(which, [case] * 2, 3, sabotage, objection)["objections"]):
+            return
+    pytest.fail(f"nobody said: {objection}")
