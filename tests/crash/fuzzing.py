@@ -22,7 +22,8 @@ UTC = timezone.utc
 
 # What is known to break a promise. Each is a test that fails (test_a_known_fault), and is left out of the random ones;
 # who mends one deletes its name here, and its values take part. "depth" has no such test, for it depends on the Python: what
-# is nested nearly as deep as the recursion limit is taken at the enqueue, and cannot be read by a worker with a deeper stack.
+# is nested nearly as deep as the recursion limit (which Hypothesis raises meanwhile) is taken at the enqueue, and cannot be
+# read by a worker with a deeper stack.
 OPEN = frozenset(("times", "results", "values of arguments", "failures", "depth", "damage"))
 
 
