@@ -26,6 +26,8 @@ def encode(value: object) -> str:
     Raises:
         TypeError: JSON cannot hold it, or would turn a NaN or an infinity into `null`.
     """
+    if value is None:
+        return "null"
     try:
         data = _ENCODER.encode(value)
         if b"null" in data:

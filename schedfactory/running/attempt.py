@@ -109,7 +109,7 @@ class Attempts:
             text = codec.encode(value)
         except TypeError as error:
             return outcome.failed("result", f"NotSerializable: the result cannot be stored: {error}")
-        if len(text) > self._max_result or len(text.encode()) > self._max_result:
+        if (len(text) if text.isascii() else len(text.encode())) > self._max_result:
             return outcome.failed("result", f"PayloadTooLarge: the result has over {self._max_result} bytes (max_result)")
         return outcome.succeeded(text)
 
