@@ -40,6 +40,13 @@ make_venv() {
     "$python" -m venv .venv || { rm -rf .venv; return 1; }
 }
 
+# The disk of tests/crash is a library in C; without a compiler those tests are skipped, and say so.
+find_compiler() {
+    if ! command -v cc >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; } >/dev/null || echo "no C compiler: tests of failing disks are skipped" >&2
+    fi
+}
+
 # Install the project editable into .venv, with these extras (such as "[test]") if any, unless that has been done.
 install_project() {
     local done_for=".venv/installed${1:-}"

@@ -111,7 +111,7 @@ class Control(Queries):
         with signals.caught(self._end_run):
             self.start(workers, queues)
             node = self._node
-            self._run_ends.get()
+            signals.wait_for_one(self._run_ends)
             self.stop()
             if node is not None and node.failure is not None:
                 raise SystemExit(70)

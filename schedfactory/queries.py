@@ -148,7 +148,7 @@ class Queries:
         ...     connection.execute(text("SELECT count(*) FROM schedfactory_history")).scalar_one()
         1
         """
-        with self._house.database.read() as conn:
+        with self._house.database.read(for_people=True) as conn:
             yield conn
 
     def backup(self, path: str | os.PathLike[str]) -> Path:

@@ -1,6 +1,6 @@
 """What one job costs on the hot path, counted instead of timed: calls of Python functions, and steps of SQLite's machine.
 
-The bounds are a few percent above what was counted when they were written. Who makes a job dearer has to raise one of them here,
+The bounds are a few percent above what was counted when they were written. Who makes a job dearer has to raise one of them,
 and to say why.
 """
 

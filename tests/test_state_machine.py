@@ -407,7 +407,7 @@ class Machine(RuleBasedStateMachine):
             return
         job.update(priority=priority, run_at=run_at)
         life.priority = priority
-        if run_at is not None:
+        if run_at is not None and life.status != "running":
             life.run_at = run_at
             if life.status in UNSTARTED:
                 life.status = "scheduled" if run_at > self.now else "queued"

@@ -6,6 +6,7 @@ Nothing is ever pickled, and nothing in a row names code: types come from the an
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -18,6 +19,9 @@ import pendulum
 from schedfactory.model.clock import UTC
 
 T = TypeVar("T")
+DEEPEST = 500  # levels that any thread of any Python can read, however deep its own stack
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKETS = re.compile(rb"[\[{\]}]")
 
 
 def encode(value: object) -> str:
@@ -30,6 +34,8 @@ def encode(value: object) -> str:
         return "null"
     try:
         data = _ENCODER.encode(value)
+        if data.count(b"[") + data.count(b"{") > DEEPEST:
+            _refuse_deep(data)
         if b"null" in data:
             _refuse_endless(msgspec.to_builtins(value, enc_hook=_to_json))
         return data.decode()
@@ -110,6 +116,14 @@ def refuse_unplain(value: object, where: str = "it") -> None:
             refuse_unplain(item, f"{where}[{key!r}]")
     else:
         raise TypeError(f"{where} is a {kind.__name__}, which is not one of JSON's own values")
+
+
+def _refuse_deep(data: bytes) -> None:
+    depth = 0
+    for sign in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if sign in b"[{" else -1
+        if depth > DEEPEST:
+            raise TypeError(f"it is nested deeper than {DEEPEST} levels")
 
 
 def _refuse_endless(value: object) -> None:

@@ -82,17 +82,21 @@ class Column(Generic[T]):
 
 
 def read_moment(value: str | datetime) -> pendulum.DateTime:
-    """Return a stored moment: text on SQLite, a datetime elsewhere.
-
-    Raises:
-        ValueError: SQL has written something else.
-    """
-    return to_pendulum(datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value)
+    """Return a stored moment: text on SQLite, a datetime elsewhere; the year 1 where SQL has written something else."""
+    return read_optional_moment(value) or _NEVER
 
 
 def read_optional_moment(value: str | datetime | None) -> pendulum.DateTime | None:
-    """Return a stored moment, or None."""
-    return None if value is None else read_moment(value)
+    """Return a stored moment, None where there is none or SQL has written something else."""
+    if value is None:
+        return None
+    try:
+        return to_pendulum(datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value)
+    except ValueError:
+        return None
+
+
+_NEVER = pendulum.DateTime(1, 1, 1, tzinfo=pendulum.UTC)
 
 
 def _read_args(text: str) -> dict[str, Any]:
@@ -175,16 +179,15 @@ class Job(Generic[R]):
     def result(self) -> R | None:
         """What the task returned, by its return annotation; plain JSON where this process does not know the task.
 
-        Raises:
-            ValueError: SQL has written something that is no JSON.
+        Where SQL has written something that is no JSON, it is that text.
         """
         text = self._row[_RESULT]
         if text is None:
             return None
         try:
             return cast("R", codec.decode_plain(text) if self._jobs is None else self._jobs.decode_result(self.task, text))
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise ValueError(f"job {self.id}: its result is no JSON that can be read: {error}") from error
+        except (msgspec.MsgspecError, RecursionError):
+            return cast("R", text)
 
     @property
     def is_finished(self) -> bool:
@@ -205,10 +208,7 @@ class Job(Generic[R]):
         return self._between("started_at", "finished_at")
 
     def _between(self, start: str, end: str) -> pendulum.Duration | None:
-        try:
-            first, last = getattr(self, start), getattr(self, end)
-        except ValueError:  # written by SQL, and no moment
-            return None
+        first, last = getattr(self, start), getattr(self, end)
         if first is None or last is None:
             return None
         # Standard datetimes, because pendulum's own subtraction breaks under freezegun.

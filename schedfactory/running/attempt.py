@@ -107,7 +107,7 @@ class Attempts:
     def _store(self, value: Any) -> Outcome:
         try:
             text = codec.encode(value)
-        except TypeError as error:
+        except BaseException as error:  # noqa: BLE001 - a class of the user's may raise anything, and must not end the worker
             return outcome.failed("result", f"NotSerializable: the result cannot be stored: {error}")
         if (len(text) if text.isascii() else len(text.encode())) > self._max_result:
             return outcome.failed("result", f"PayloadTooLarge: the result has over {self._max_result} bytes (max_result)")

@@ -114,7 +114,9 @@ class Dispatcher:
             self._check_timeouts()
             self._gather(batch)
             self._write(batch)
-            if any(self._choice.starts_once(row) for row in batch.claimed):
+            if self.trouble is not None:
+                self._database.sync(prove=True)  # a round that had nothing to write would take the disk for well
+            elif any(self._choice.starts_once(row) for row in batch.claimed):
                 self._database.sync()  # such a start must be known even after a power loss
         except StorageError as error:
             return self._keep(batch, error)
@@ -178,8 +180,9 @@ class Dispatcher:
         now = batch.now
         batch.seen = data_version(conn)
         if self.trouble is not None:
-            claim.give_back_others(conn, self.node, list(self.in_flight))
-        batch.lost = notes.progress(conn, batch.noted)
+            claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.in_flight.values()])
+        ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
+        batch.lost = [job for job in notes.progress(conn, batch.noted) if id(job) not in ending]
         if batch.labelled:
             claim.label(conn, [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled])
         if batch.ended:

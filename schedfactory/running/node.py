@@ -13,6 +13,7 @@ from schedfactory.model.errors import StorageError
 from schedfactory.model.health import Health
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import TaskRegistry
+from schedfactory.running import signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import Dispatcher
@@ -181,10 +182,10 @@ class Node:
         if not self._thread.is_alive():  # run_due had nothing to do
             self._leave()
             return True
-        if not self._has_left.wait(timeout_s):
+        if not signals.wait(self._has_left, timeout_s):
             self._dispatcher.flag_all()
             self._wake.ring()
-            self._has_left.wait(_GRACE_S)
+            signals.wait(self._has_left, _GRACE_S)
         has_left = self._has_left.is_set()
         if has_left:
             self._thread.join(_GRACE_S)

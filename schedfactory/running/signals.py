@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+from schedfactory.model.clock import Monotonic
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STEP_S = 0.25
+
+
+def wait(event: threading.Event, seconds: float) -> bool:
+    """Wait for an event in short steps: Python notices a signal that came just before a wait only at its end."""
+    end = Monotonic.now() + seconds
+    while not event.wait(min(_STEP_S, max(end - Monotonic.now(), 0))):
+        if Monotonic.now() >= end:
+            return event.is_set()
+    return True
+
+
+def wait_for_one(line: queue.SimpleQueue[None]) -> None:
+    """Wait until something comes, in short steps, too."""
+    while True:
+        with suppress(queue.Empty):
+            return line.get(timeout=_STEP_S)
 
 
 @contextmanager

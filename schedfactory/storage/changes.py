@@ -85,7 +85,7 @@ def change(
         values["queue"] = queue
     if run_at is not None:
         # A running job keeps its status; a new start sets its own time (test_an_update_leaves_a_running_job_running).
-        values["run_at"] = stamp(run_at)
+        values["run_at"] = case((jobs.c.status == const("running"), jobs.c.run_at), else_=stamp(run_at))
         status = "queued" if run_at <= now else "scheduled"
         is_due = or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled"))
         values["status"] = case((is_due, const(status)), else_=jobs.c.status)

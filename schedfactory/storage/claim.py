@@ -113,8 +113,14 @@ _CANCEL_RETURNED = Statement(
 )
 _GIVE_BACK_OTHERS = Statement(
     update(jobs)
-    .where(jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"), jobs.c.id.not_in(_listed("in_hand")))
-    .values(status=const("queued"), attempt=jobs.c.attempt - const(1), node=null(), worker=null(), started_at=null()),
+    .where(
+        jobs.c.status == const("running"),
+        jobs.c.node == bindparam("by_node"),
+        # By fence too: that commit may have claimed a job anew whose older claim is still in hand.
+        func.json_array(jobs.c.id, jobs.c.fence).not_in(_listed("in_hand")),
+    )
+    .values(status=const("queued"), attempt=jobs.c.attempt - const(1), node=null(), worker=null(), started_at=null())
+    .returning(jobs.c.id),
     "by_node in_hand",
 )
 _LABEL = Statement(
@@ -227,13 +233,20 @@ def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:
 def give_back(conn: Connection, claims: Sequence[tuple[int, int, int, str | None]]) -> None:
     """Return claims whose code has not started, as if they had never been: (id, fence, node, former reason)."""
     _GIVE_BACK.run_many(conn, claims)
-    ended = _CANCEL_RETURNED.run(conn, (codec.encode([one[0] for one in claims]),)).fetchall()
+    _cancel_returned(conn, [one[0] for one in claims])
+
+
+def give_back_others(conn: Connection, node: int, in_hand: Sequence[tuple[int, int]]) -> int:
+    """Return this node's claims but these (id, fence): a commit made them that failed and yet happened."""
+    returned = [row[0] for row in _GIVE_BACK_OTHERS.run(conn, (node, codec.encode(list(in_hand)))).fetchall()]
+    _cancel_returned(conn, returned)
+    return len(returned)
+
+
+def _cancel_returned(conn: Connection, job_ids: Sequence[int]) -> None:
+    """End those that someone has cancelled meanwhile."""
+    ended = _CANCEL_RETURNED.run(conn, (codec.encode(list(job_ids)),)).fetchall()
     totals.add_jobs(conn, [row[0] for row in ended])
-
-
-def give_back_others(conn: Connection, node: int, in_hand: Sequence[int]) -> int:
-    """Return this node's claims that it does not know of, made by a commit that failed and yet happened."""
-    return int(_GIVE_BACK_OTHERS.run(conn, (node, codec.encode(list(in_hand)))).rowcount)
 
 
 def label(conn: Connection, claims: Sequence[tuple[int, int, int, int, datetime]]) -> None:

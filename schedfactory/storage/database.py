@@ -29,6 +29,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 Stored = Callable[[Connection, T], bool]
 
+_FORK_S = 5.0  # that a fork waits for other threads to have read
 # What a fork leaves in the child: never closed, because closing a descriptor drops the locks of this process's other ones.
 _abandoned: list[object] = []
 
@@ -49,11 +50,15 @@ class Database:
         self._lock_timeout_s = lock_timeout_s
         self._may_migrate = may_migrate
         self._bells: list[Callable[[], None]] = []
+        self._is_spoilt = False
         self._reset()
         fork.watch(self)
 
     def _reset(self) -> None:
         self._opening = threading.Lock()
+        self._gate = threading.Condition()
+        self._readers: dict[int, int] = {}  # how many connections each thread reads with
+        self._is_held = False
         self._leading = threading.Lock()
         self._leader = 0  # the thread that holds it while it writes
         self._waiting: deque[_Ticket[Any]] = deque()
@@ -94,13 +99,16 @@ class Database:
             raise ticket.error
         return cast("T", ticket.value)
 
-    def sync(self) -> None:
+    def sync(self, *, prove: bool = False) -> None:
         """Make sure that all commits so far survive a power loss, also where `durability` leaves that for later.
+
+        Args:
+            prove: write and sync in any case: a commit that changes nothing says nothing about the disk.
 
         Raises:
             StorageError: the database said no.
         """
-        if self._durability == "full":
+        if self._durability == "full" and not prove:
             return
         with self._leading:
             driver = self._open().driver
@@ -117,21 +125,33 @@ class Database:
                 driver.execute(f"PRAGMA synchronous={self._durability}").close()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, for_people: bool = False) -> Iterator[Connection]:
         """Give a connection that sees one state of the database and cannot change it.
+
+        Args:
+            for_people: the statements are the user's own, and so are most errors.
 
         Raises:
             StorageError: the database said no.
         """
-        engine = self._open().engine
+        thread = threading.get_ident()
+        with self._gate:
+            self._gate.wait_for(lambda: not self._is_held or thread in self._readers)
+            self._readers[thread] = self._readers.get(thread, 0) + 1
         try:
-            with engine.connect() as connection:
+            with self._open().engine.connect() as connection:
                 yield connection
         except Exception as error:
-            meaning = self._meaning(error)
+            meaning = self._of_people(error) if for_people else self._meaning(error)
             if meaning is None:
                 raise
             raise meaning from error
+        finally:
+            with self._gate:
+                self._readers[thread] -= 1
+                if not self._readers[thread]:
+                    del self._readers[thread]
+                    self._gate.notify_all()
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
@@ -202,6 +222,12 @@ class Database:
         connections = self._connections
         if connections is not None:
             return connections
+        if self._is_spoilt:
+            raise StorageError(
+                f"{self.path}: this process was forked while it read the database, so SQLite's notes of its locks are wrong. "
+                "Leave reading() before a fork.",
+                str(self.path),
+            )
         with self._opening:
             if self._connections is None:
                 try:
@@ -294,6 +320,11 @@ class Database:
             with suppress(sqlite3.Error):  # SQLite has rolled back by itself
                 self._connections.driver.rollback()
 
+    def _of_people(self, error: Exception) -> StorageError | None:
+        if sqlite.is_refused_write(error):
+            return StorageError(f"{self.path}: reading() cannot write ({error}). Use a connection of your own.", str(self.path))
+        return self._meaning(error) if sqlite.is_trouble(error) else None
+
     def _meaning(self, error: BaseException) -> StorageError | None:
         return sqlite.translate(error, self.path, self._lock_timeout_s)
 
@@ -301,17 +332,26 @@ class Database:
         """Leave to the parent what it had open, and start anew in this forked child."""
         _abandoned.append(self._connections)
         self._bells = []
+        self._is_spoilt = self._is_spoilt or bool(self._readers)
         self._reset()
 
     def hold_still(self) -> None:
         """Before a fork: close everything, because SQLite's own notes of its locks would be wrong in the child."""
+        thread = threading.get_ident()
         self._leading.acquire()
+        with self._gate:
+            self._is_held = True
+            self._gate.wait_for(lambda: not self._readers.keys() - {thread}, _FORK_S)
         self._opening.acquire()
-        self._disconnect()
+        if not self._readers:
+            self._disconnect()
 
     def go_on(self) -> None:
         """After the fork, in the parent: let others open it again."""
         self._opening.release()
+        with self._gate:
+            self._is_held = False
+            self._gate.notify_all()
         self._leading.release()
         for bell in self._bells:  # a dispatcher watches the log, which may be another file now
             bell()

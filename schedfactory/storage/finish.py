@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, case, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, null, or_, select, update
 
 from schedfactory.model.job import FINAL
 from schedfactory.model.outcome import Outcome
@@ -39,6 +39,13 @@ _SUCCEED = Statement(
     ),
     "since at value by_worker job at_fence by_node",
 )
+
+
+def _plus(counter: ColumnElement[int], name: str) -> ColumnElement[int]:
+    """Count on, also where SQL has written the largest integer there is."""
+    return func.min(counter, 1 << 53) + bindparam(name)
+
+
 _is_final = or_(*(bindparam("to_status") == const(status) for status in FINAL))
 _END = Statement(
     update(jobs)
@@ -51,9 +58,9 @@ _END = Statement(
         result=null(),
         error=bindparam("what"),
         run_at=case((_is_final, jobs.c.run_at), else_=bindparam("again_at")),
-        failures=jobs.c.failures + bindparam("failed"),
-        crashes=jobs.c.crashes + bindparam("crashed"),
-        snoozes=jobs.c.snoozes + bindparam("snoozed"),
+        failures=_plus(jobs.c.failures, "failed"),
+        crashes=_plus(jobs.c.crashes, "crashed"),
+        snoozes=_plus(jobs.c.snoozes, "snoozed"),
         max_attempts=bindparam("of_attempts"),
         leftover=bindparam("is_left"),
         node=case((or_(_is_final, bindparam("is_left") == const(1)), jobs.c.node), else_=null()),

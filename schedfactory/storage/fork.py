@@ -11,8 +11,6 @@ from typing import Protocol
 class Forkable(Protocol):
     """What a fork asks of a database."""
 
-    @property
-    def is_open(self) -> bool: ...
     def hold_still(self) -> None: ...
     def go_on(self) -> None: ...
     def abandon(self) -> None: ...
@@ -30,7 +28,7 @@ def watch(database: Forkable) -> None:
 
 def _before() -> None:
     _forking.acquire()
-    _held[:] = [database for database in _all if database.is_open]
+    _held[:] = list(_all)  # also one that is being opened right now
     for database in _held:
         database.hold_still()
 

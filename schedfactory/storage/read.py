@@ -119,6 +119,9 @@ def matching(
             raise ValueError(f"{name}={given!r} has a lone surrogate, which no database holds.")
     if args is not None and not isinstance(args, Mapping):
         raise TypeError(f"args={args!r} is no mapping. Pass values by the names of parameters.")
+    for key in args or ():
+        if not isinstance(key, str) or not codec.is_storable(key):
+            raise TypeError(f"args={args!r}: {key!r} is no name of a parameter.")
     if before_id is not None and (isinstance(before_id, bool) or not isinstance(before_id, int)):
         raise TypeError(f"before_id={before_id!r} is no job's id. Pass the integer that job.id gives.")
     terms: list[ColumnElement[bool]] = [const(1) == const(1)]
@@ -166,7 +169,10 @@ def _argument_is(name: str, value: object) -> ColumnElement[bool]:
         raise ValueError(
             f"args: {name}={value!r} cannot be searched for: SQLite's JSON has no NUL and no integer beyond 64 bits."
         )
-    wanted = codec.encode(value)
+    try:
+        wanted = codec.encode(value)
+    except TypeError as error:
+        raise TypeError(f"args: {name!r}={value!r} is nothing that JSON holds: {error}") from error
     readable = case((func.json_valid(jobs.c.args) == const(1), jobs.c.args), else_=const("{}"))
     each = func.json_each(readable).table_valued("key", "value", "type")
     is_it = and_(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import sqlite3
 import stat
 import sys
@@ -23,6 +24,16 @@ from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, 
 MINIMUM = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE … FROM are older
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 WRITER = "schedfactory_writer"
+_PRAGMAS = (
+    "wal_autocheckpoint=0",  # see checkpoint.py
+    "mmap_size=0",
+    "journal_size_limit=16777216",
+    "foreign_keys=ON",
+    "cell_size_check=ON",
+    "trusted_schema=OFF",
+    "fullfsync=ON",
+    "query_only=ON",
+)
 _making = threading.Lock()
 
 
@@ -79,18 +90,12 @@ def make_engine(path: Path, durability: str, lock_timeout_s: float) -> Engine:
             connection.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined,unused-ignore]
         connection.isolation_level = None
         connection.text_factory = _lenient
-        for pragma in (
-            f"synchronous={_SYNCHRONOUS[durability]}",
-            "wal_autocheckpoint=0",  # see checkpoint.py
-            "mmap_size=0",
-            "journal_size_limit=16777216",
-            "foreign_keys=ON",
-            "cell_size_check=ON",
-            "trusted_schema=OFF",
-            "fullfsync=ON",
-            "query_only=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}").close()
+        try:
+            for pragma in (f"synchronous={_SYNCHRONOUS[durability]}", *_PRAGMAS):
+                connection.execute(f"PRAGMA {pragma}").close()
+        except BaseException:  # the file is damaged; nobody else would close what SQLAlchemy has not got yet
+            connection.close()
+            raise
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
@@ -273,9 +278,18 @@ def is_full(error: BaseException) -> bool:
     return _code(error) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
+_MISSING = re.compile("no such (table|column|view)|malformed database schema|table .* has no column|table .* already exists")
+
+
 def translate(error: BaseException, path: Path, lock_timeout_s: float) -> StorageError | None:
     """Return what an error of the driver means to the user; None where it means a mistake of ours."""
     cause = getattr(error, "orig", error)
+    if isinstance(cause, UnicodeDecodeError) or _MISSING.match(str(cause)):  # SQLite quotes what it cannot understand
+        return StorageError(
+            f"{path}: the file is damaged: its tables are not as they were made ({cause}). Restore a backup.",
+            str(path),
+            is_final=True,
+        )
     if not isinstance(cause, sqlite3.Error):
         return None
     code = _code(cause)
@@ -285,6 +299,16 @@ def translate(error: BaseException, path: Path, lock_timeout_s: float) -> Storag
     kind, text = said
     is_final = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
     return kind(f"{path}: " + text.format(error=cause, seconds=lock_timeout_s), str(path), is_final=is_final)
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Tell whether an error of SQLAlchemy's speaks of the file, and not of the statement."""
+    return _code(getattr(error, "orig", None)) not in (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+
+
+def is_refused_write(error: BaseException) -> bool:
+    """Tell whether an error of SQLAlchemy's means that something was to be written where that cannot be."""
+    return _code(getattr(error, "orig", None)) == sqlite3.SQLITE_READONLY
 
 
 def is_unclear(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ UTC = timezone.utc
 # who mends one deletes its name here, and its values take part. "depth" has no such test, for it depends on the Python: what
 # is nested nearly as deep as the recursion limit (which Hypothesis raises meanwhile) is taken at the enqueue, and cannot be
 # read by a worker with a deeper stack.
-OPEN = frozenset(("times", "results", "values of arguments", "failures", "depth", "damage"))
+OPEN: frozenset[str] = frozenset()
 
 
 def examples(number: int, factor: int) -> settings:

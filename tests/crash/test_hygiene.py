@@ -72,9 +72,6 @@ def fork_in_the_middle(program, number, sabotage=""):
     return int(stored)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a fork while another thread opens or reads the database leaves the child a locked or stale SQLite"
-)
 def test_forks_while_jobs_run_and_threads_enqueue_hurt_neither_side(scheduler, path, program, factor, figures):
     jobs = fork_in_the_middle(program, 40 * factor)
     assert scheduler.counts()["succeeded"] == jobs
@@ -201,7 +198,6 @@ def test_no_end_of_a_task_ends_a_worker_of_a_real_process(scheduler, path, progr
     figures(ends=len(said))
 
 
-@pytest.mark.xfail(strict=True, reason="a BaseException that encoding a result raises ends the worker, and its job never does")
 def test_a_result_whose_class_raises_anything_fails_its_job(program):
     assert "result failed result" in bad_ends(program, "hook")
 

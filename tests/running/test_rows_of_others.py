@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import sqlite3
+import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import schedfactory
 from schedfactory import Fail, Job, Scheduler
 
 
@@ -140,3 +143,38 @@ def test_a_death_whose_rescue_a_trigger_refuses_stops_nobody(
     )
     assert _is_well(still, ok)
     assert "the jobs of node 77, which has died, cannot be taken from it" in caplog.text
+
+
+def test_nothing_in_a_row_is_imported_unpickled_or_evaluated(still: Scheduler, ok: Any, sql: Callable[..., None]) -> None:
+    sys.modules.pop("this", None)  # a module that anybody may import, and nobody has
+    values = (
+        "this",
+        "this:s",
+        '{"x": {"__class__": "this", "py/object": "this.s"}}',
+        '{"backoff": "this", "on": ["this"]}',
+        "gASVBA==",
+    )
+    columns = ("task", "args", "retry", "tags", "on_crash", "result", "error")
+    for column in columns:
+        for value in values:
+            given = {"task": "ok", "status": "queued"} | {column: value}
+            names, texts = ", ".join(given), ", ".join(f"'{text}'" for text in given.values())
+            sql(f"INSERT INTO schedfactory_jobs ({names}) VALUES ({texts})")
+    assert _is_well(still, ok)
+    for job in still.jobs(limit=1_000):
+        with suppress(ValueError):
+            str((job.args, job.tags, job.error, job.result, job.attempts()))
+    assert "this" not in sys.modules
+
+
+def test_no_module_could_unpickle_evaluate_or_import_by_name_but_those_that_find_code_by_the_programs_own_word() -> None:
+    package = Path(schedfactory.__file__).parent
+    found = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            names += [node.func.id] if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else []
+            if {"pickle", "marshal", "shelve", "importlib", "runpy", "eval", "exec", "compile", "__import__"} & set(names):
+                found.add(str(file.relative_to(package)))
+    # --app of the command line, and the module in which a registered task was defined.
+    assert found == {"cli/source.py", "running/child.py"}

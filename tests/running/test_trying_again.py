@@ -313,10 +313,10 @@ def test_a_start_that_could_not_be_synced_is_taken_back_and_made_again(path, mon
 
     sync, failures = Database.sync, [StorageError("the disk is full")]
 
-    def fails_first(database):
+    def fails_first(database, **how):
         if failures:
             raise failures.pop()
-        sync(database)
+        sync(database, **how)
 
     monkeypatch.setattr(Database, "sync", fails_first)
     with scheduler.running(workers=1):

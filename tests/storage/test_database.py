@@ -154,7 +154,7 @@ def test_a_reader_cannot_write_and_sees_one_state(still: Scheduler) -> None:
         assert connection.execute(count).scalar_one() == 1
         still.remote("x").enqueue()
         assert connection.execute(count).scalar_one() == 1
-    with pytest.raises(StorageError, match="may not be written"), still.reading() as connection:
+    with pytest.raises(StorageError, match="reading\\(\\) cannot write"), still.reading() as connection:
         connection.execute(text("DELETE FROM schedfactory_jobs"))
     with pytest.raises(ZeroDivisionError), still.reading():
         1 / 0  # noqa: B018
@@ -383,14 +383,13 @@ from schedfactory import Scheduler
 
 scheduler = Scheduler("jobs.db")
 scheduler.remote("x").enqueue(who="parent")
-with scheduler.reading():
-    child = os.fork()
-    if not child:
-        assert not scheduler.is_running
-        scheduler.remote("x").enqueue(who="child")
-        assert scheduler.counts()["queued"] >= 2
-        scheduler.close()
-        os._exit(7)
+child = os.fork()
+if not child:
+    assert not scheduler.is_running
+    scheduler.remote("x").enqueue(who="child")
+    assert scheduler.counts()["queued"] >= 2
+    scheduler.close()
+    os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 scheduler.remote("x").enqueue(who="parent")
 print(sorted(job.args["who"] for job in scheduler.jobs()))
@@ -401,6 +400,28 @@ scheduler.close()
 def test_after_a_fork_the_child_opens_the_file_anew(program: Any) -> None:
     out, err = program(FORK).communicate(timeout=60)
     assert (out, err) == ("['child', 'parent', 'parent']\n", "")
+
+
+def test_a_child_of_a_fork_inside_reading_is_told_that_it_cannot_use_the_file(program: Any) -> None:
+    forks = """
+    import os
+    from schedfactory import Scheduler, StorageError
+
+    scheduler = Scheduler("jobs.db")
+    with scheduler.reading():
+        child = os.fork()
+        if not child:
+            try:
+                scheduler.counts()
+            except StorageError as error:
+                print(str(error).partition(": ")[2], flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+    print(scheduler.counts()["queued"])
+    """
+    out, err = program(forks).communicate(timeout=60)
+    said = "this process was forked while it read the database, so SQLite's notes of its locks are wrong."
+    assert (out, err) == (f"{said} Leave reading() before a fork.\n0\n", "")
 
 
 def test_closing_twice_is_fine_and_the_next_use_opens_again(path: Path) -> None:

@@ -174,7 +174,9 @@ def test_a_job_is_got_by_its_id(still: Scheduler, some: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("number", [2**63, 2**80])
-def test_numbers_beyond_the_databases_match_nothing_and_cannot_be_searched_for(still: Scheduler, some: list[Any], number: int) -> None:
+def test_numbers_beyond_the_databases_match_nothing_and_cannot_be_searched_for(
+    still: Scheduler, some: list[Any], number: int
+) -> None:
     assert len(still.jobs(before_id=number)) == 10
     assert len(still.jobs(limit=number)) == 10
     assert still.cancel(number) == still.requeue(number) == 0
