@@ -191,12 +191,12 @@ class World:
         return read
 
     def _sync(self, real: Any) -> Any:
-        def sync(database: Database) -> None:
+        def sync(database: Database, **how: bool) -> None:
             try:
                 self.fault("sync")
             except sqlite3.Error as error:
                 raise sqlite.translate(error, database.path, 1.0) or error from error
-            real(database)
+            real(database, **how)
 
         return sync
 

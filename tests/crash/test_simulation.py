@@ -109,8 +109,8 @@ def a_claim_that_takes_any_job(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_job_that_must_not_start_again_and_does(patch: pytest.MonkeyPatch) -> None:
-    real = enqueue.to_row
-    patch.setattr(enqueue, "to_row", lambda call, now: (*real(call, now)[:-1], "requeue"))
+    real = enqueue.to_rows
+    patch.setattr(enqueue, "to_rows", lambda calls, now: [(*row[:-1], "requeue") for row in real(calls, now)])
 
 
 def ends_that_are_dropped_when_the_database_fails(patch: pytest.MonkeyPatch) -> None:
