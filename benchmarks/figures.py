@@ -44,3 +44,7 @@ def percentiles(name: str, samples: Sequence[float], unit: str) -> list[Figure]:
     """Return the 50th and the 99th percentile."""
     cuts = statistics.quantiles([*samples, *samples], n=100, method="inclusive")  # twice, because it takes two samples
     return [Figure(f"{name}, p50", cuts[49], unit), Figure(f"{name}, p99", cuts[98], unit)]
+
+
+def short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
-import sqlite3
 import statistics
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cost, drain, enqueue, latency
-from benchmarks.figures import Bench, Figure, Scenario
+from benchmarks.figures import Bench, Figure, Scenario, short
+from benchmarks.machine import describe
 
+_DESCRIPTION = "Measure schedfactory on this machine. `python -m benchmarks peers --help`: beside its peers."
 GROUPS = {"drain": drain.SCENARIOS, "enqueue": enqueue.SCENARIOS, "cost": cost.SCENARIOS, "latency": latency.SCENARIOS}
 
 
@@ -30,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"round {number}: {scenario.__module__}.{scenario.__name__}", file=sys.stderr)
             for figure in _measure(scenario, chosen.directory, chosen.scale):
                 measured.setdefault(figure.name, []).append(figure)
-    machine = _machine(chosen.directory)
+    machine = describe(chosen.directory)
     rows = [_summary(figures) for figures in measured.values()]
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"median of {chosen.rounds} rounds, with the lowest and the highest\n")
@@ -41,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure schedfactory on this machine.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_DESCRIPTION)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1, help="share of the jobs and seconds of a full run")
@@ -77,38 +75,14 @@ def _summary(figures: list[Figure]) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    numbers = f"{_short(row['median']):>9} {row['unit']:<10}"
-    spread = f"{_short(row['lowest'])} … {_short(row['highest'])}"
+    numbers = f"{short(row['median']):>9} {row['unit']:<10}"
+    spread = f"{short(row['lowest'])} … {short(row['highest'])}"
     return f"{row['name']:<44}{numbers} {spread:<22}{_verdict(row)}".rstrip()
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
 
 
 def _verdict(row: dict[str, Any]) -> str:
     for bound, sign in (("at_least", ">="), ("at_most", "<=")):
         if row[bound] is not None:
             is_met = row["median"] >= row[bound] if bound == "at_least" else row["median"] <= row[bound]
-            return f"{sign} {_short(row[bound])} {'yes' if is_met else 'NO'}"
+            return f"{sign} {short(row[bound])} {'yes' if is_met else 'NO'}"
     return ""
-
-
-def _machine(directory: Path) -> dict[str, Any]:
-    return {
-        "schedfactory": metadata.version("schedfactory"),
-        "Python": platform.python_version(),
-        "SQLite": sqlite3.sqlite_version,
-        "CPUs": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "file system": _file_system(directory.resolve()),
-    }
-
-
-def _file_system(directory: Path) -> str:
-    """Name what holds the databases: on a tmpfs a sync costs nothing."""
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():
-        return "unknown"
-    found = {Path(point): kind for _, point, kind, *_ in (line.split() for line in mounts.read_text().splitlines())}
-    return next(found[place] for place in (directory, *directory.parents) if place in found)
