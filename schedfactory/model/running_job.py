@@ -19,7 +19,6 @@ CLAIMED = (
     "id", "uid", "task", "queue", "priority", "args", "tags", "run_at", "expires_at", "attempt", "failures",
     "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash", "snoozes",
 )  # fmt: skip
-_CRASHES, _ON_CRASH = CLAIMED.index("crashes"), CLAIMED.index("on_crash")
 
 
 class RunningJob:
@@ -34,9 +33,9 @@ class RunningJob:
     """
 
     __slots__ = (
-        "_args", "_note", "_run_at", "_started_at", "_tags", "attempt", "began", "cause", "expires_at", "failures",
-        "fence", "has_ended", "id", "is_ahead", "max_attempts", "node", "noted", "priority", "progress", "queue", "reason",
-        "retry", "row", "settled", "snoozes", "task", "timeout_ms", "took", "uid", "worker",
+        "_note", "_run_at", "_tags", "attempt", "began", "cause", "crashes", "expires_at", "failures", "fence", "has_ended",
+        "id", "is_ahead", "max_attempts", "node", "noted", "on_crash", "priority", "progress", "queue", "reason", "retry",
+        "row", "settled", "snoozes", "started", "stored_args", "task", "timeout_ms", "took", "uid", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -44,20 +43,20 @@ class RunningJob:
         row: tuple[Any, ...],
         node: int,
         worker: int | None,
-        started_at: datetime,
+        started: datetime,
         note: Callable[[RunningJob], None],
     ) -> None:
         (
-            self.id, self.uid, self.task, self.queue, self.priority, self._args, self._tags, self._run_at,
-            self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason, _, _,
-            self.snoozes,
+            self.id, self.uid, self.task, self.queue, self.priority, self.stored_args, self._tags, self._run_at,
+            self.expires_at, attempt, self.failures, self.max_attempts, self.retry, self.timeout_ms, fence, self.reason,
+            self.crashes, self.on_crash, self.snoozes,
         ) = row  # fmt: skip
         self.row = row  # as the claim read it
         self.attempt: int = attempt + 1
         self.fence: int = fence + 1
         self.node = node
         self.worker = worker
-        self._started_at = started_at
+        self.started = started  # aware, as the house keeps moments; a worker that takes it from ahead sets it anew
         self._note = note
         self.began: float | None = None  # by the monotonic clock, once its code has started
         self.took = 0.0  # seconds, once it has ended
@@ -74,7 +73,7 @@ class RunningJob:
     @property
     def args(self) -> dict[str, Any]:
         """The stored arguments, plain JSON by parameter name."""
-        return dict(codec.decode_plain(self._args))
+        return dict(codec.decode_plain(self.stored_args))
 
     @property
     def tags(self) -> list[str]:
@@ -89,7 +88,7 @@ class RunningJob:
     @property
     def started_at(self) -> pendulum.DateTime:
         """When this attempt started, in UTC."""
-        return to_pendulum(self._started_at)
+        return to_pendulum(self.started)
 
     @property
     def cancelled(self) -> bool:
@@ -103,8 +102,7 @@ class RunningJob:
             Cancel: the request.
             LostLease: another attempt has the job, or will get it; what this one does is not stored.
         """
-        if self.cause in ("lost", "timeout"):
-            raise LostLease(f"job {self.id}: attempt {self.attempt} ended without this code (cause: {self.cause}).")
+        self._check_lease()
         if self.cause is not None:
             raise Cancel(f"cancelled (cause: {self.cause})")
 
@@ -123,40 +121,12 @@ class RunningJob:
             raise ValueError(f"progress={progress!r} is not in 0…1. Pass done / total.")
         if message is not None and not isinstance(message, str):
             raise TypeError(f"message={message!r} is no text.")
-        if self.cause in ("lost", "timeout"):
-            raise LostLease(f"job {self.id}: attempt {self.attempt} ended without this code (cause: {self.cause}).")
+        self._check_lease()
         self.progress = (float(progress), self.progress[1] if message is None else clean(message, 1_000))
         if self.noted:
             self.noted = False
             self._note(self)
 
-    def begin(self, worker: int, moment: datetime) -> None:
-        """Note who runs it and since when, where the claim could not know yet."""
-        self.worker = worker
-        self._started_at = moment
-
-    @property
-    def crashes(self) -> int:
-        """How often its process had died under it before."""
-        return int(self.row[_CRASHES])
-
-    @property
-    def on_crash(self) -> str | None:
-        """What its row says of that, None where it leaves that to the task."""
-        found: str | None = self.row[_ON_CRASH]
-        return found
-
-    @property
-    def started(self) -> datetime:
-        """The start as the house keeps moments."""
-        return self._started_at
-
-    @property
-    def stored_args(self) -> str:
-        """The arguments as the row has them."""
-        return str(self._args)
-
-    @property
-    def due(self) -> datetime:
-        """The earliest start as the house keeps moments."""
-        return read_moment(self._run_at)
+    def _check_lease(self) -> None:
+        if self.cause in ("lost", "timeout"):
+            raise LostLease(f"job {self.id}: attempt {self.attempt} ended without this code (cause: {self.cause}).")

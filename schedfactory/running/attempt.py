@@ -133,7 +133,7 @@ def _has_expired(job: RunningJob, task: Task[..., Any], now: datetime) -> bool:
     # (test_the_expiry_of_a_task_holds_for_rows_that_leave_it_to_the_task).
     if job.expires_at is not None or task.defaults.expires is None:
         return False
-    expires_at = task.defaults.expires_at(job.due)
+    expires_at = task.defaults.expires_at(job.run_at)
     return expires_at is not None and expires_at <= now
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from schedfactory.model.outcome import MAX_CRASHES
 from schedfactory.model.running_job import CLAIMED, RunningJob
 from schedfactory.running.attempt import Attempts
-from schedfactory.running.batch import Batch
+from schedfactory.running.desk import Batch
 from schedfactory.running.pace import Pace
 from schedfactory.storage import claim
 from schedfactory.storage.claim import Scope

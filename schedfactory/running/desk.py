@@ -1,4 +1,4 @@
-"""What a dispatcher and its workers have between them: jobs one way, outcomes the other."""
+"""What a dispatcher and its workers have between them: jobs one way, outcomes the other, a batch a round."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.running_job import RunningJob
 from schedfactory.storage.finish import Ended
+from schedfactory.storage.statement import Row
 
 T = TypeVar("T")
 
@@ -23,6 +25,28 @@ class Seat(Protocol):
     number: int
     quits: bool
     inbox: queue.SimpleQueue[RunningJob | None]
+
+
+@dataclass
+class Batch:
+    """What one round brings to the database, and what it finds there."""
+
+    now: datetime
+    ended: list[Ended] = field(default_factory=list)
+    noted: list[RunningJob] = field(default_factory=list)
+    released: list[RunningJob] = field(default_factory=list)
+    stale: list[RunningJob] = field(default_factory=list)
+    labelled: list[RunningJob] = field(default_factory=list)
+    seats: list[Seat] = field(default_factory=list)
+    claimed: list[Row] = field(default_factory=list)
+    lost: list[RunningJob] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    expired: list[int] = field(default_factory=list)
+    kept: list[Ended] = field(default_factory=list)
+    is_apart: bool = False
+    has_more: bool = False
+    next_at: datetime | None = None
+    seen: int | None = None
 
 
 class Desk:
@@ -58,7 +82,7 @@ class Desk:
         else:
             self.released.append(job)
 
-    def replace(self, job: RunningJob, stuck: Seat) -> bool:
+    def give_up(self, job: RunningJob, stuck: Seat) -> bool:
         """Give up a worker whose job ran over its timeout; return False where that code has ended after all."""
         with self._guard:
             if not job.has_ended:
@@ -74,7 +98,7 @@ class Desk:
 
     def begin(self, job: RunningJob, seat: Seat, now: datetime) -> None:
         """Note that a worker begins a job that was claimed ahead: where the row does not say so yet, a rescuer must know."""
-        job.begin(seat.number, now)
+        job.worker, job.started = seat.number, now
         self._begun(job.id, job.fence, seat.number)
 
     def note(self, job: RunningJob) -> None:

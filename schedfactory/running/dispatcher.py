@@ -13,9 +13,8 @@ from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
 from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts
-from schedfactory.running.batch import Batch
 from schedfactory.running.choice import Choice
-from schedfactory.running.desk import Desk, Seat, emptied
+from schedfactory.running.desk import Batch, Desk, Seat, emptied
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting

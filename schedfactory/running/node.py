@@ -284,7 +284,7 @@ class Node:
         stuck = self._workers[(job.worker or 1) - 1]
         if len(self._dispatcher.leftovers) > self._seats or stuck.quits or self._dispatcher.is_draining:
             return
-        if self._desk.replace(job, stuck):
+        if self._desk.give_up(job, stuck):
             self._hire()
 
     def _leave(self) -> None:

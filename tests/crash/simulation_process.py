@@ -116,7 +116,7 @@ class Process:
         [stuck] = [hand for hand in self.hands if hand.number == job.worker]
         if len(dispatcher.leftovers) > dispatcher.workers or stuck.quits or dispatcher.is_draining:
             return
-        if self.node._desk.replace(job, stuck):
+        if self.node._desk.give_up(job, stuck):
             self.hands.append(Hand(max(hand.number for hand in self.hands) + 1))
 
     def round(self) -> None:
