@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ _NAMES = {peer.name.lower(): peer for peer in PEERS}
 
 def main(arguments: list[str] | None = None) -> None:
     chosen = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped and the folders go
     environments = Environments(chosen.environments, chosen.offline)
     workplace = Workplace(chosen.directory, environments)
     try:

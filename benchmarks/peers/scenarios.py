@@ -11,7 +11,7 @@ WORKERS = 4
 DRAINED = 10_000
 LIMIT_S = 15.0  # for somebody who is slow: what was done until then counts
 BATCHES = (1, 10, 100, 1_000, 10_000)
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
+SIZES = (10_000, 100_000, 1_000_000)
 FULL_SIZE = 1_000_000
 
 Parameters = Mapping[str, Any]

@@ -75,6 +75,19 @@ async function drained(peer, jobs, workers, limitS) {
   return { rate, done };
 }
 
+async function drainedAgain(peer, jobs, workers, limitS) {
+  const found = [];
+  const deadline = now() + limitS * 1000;
+  while (found.length < 3 && (found.length === 0 || now() < deadline)) {
+    fill(peer, jobs);
+    found.push(await drained(peer, jobs, workers, limitS));
+    if (found.at(-1).done < 1) break; // what is left over would count for the next
+  }
+  const rates = found.map(({ rate }) => rate).sort((one, other) => one - other);
+  const [low, high] = [rates[(rates.length - 1) >> 1], rates[rates.length >> 1]];
+  return { rate: (low + high) / 2, done: Math.min(...found.map(({ done }) => done)) };
+}
+
 function fill(peer, jobs) {
   peer.queue.addMany("job", Array.from({ length: jobs }, (_, number) => number));
 }
@@ -117,12 +130,10 @@ const scenarios = {
   async beside(peer, { kind, rows, jobs, workers, limit_s }) {
     fill(peer, 20);
     await drained(peer, 20, workers, limit_s); // so that both find everything warm
-    fill(peer, jobs);
-    const empty = await drained(peer, jobs, workers, limit_s);
+    const empty = await drainedAgain(peer, jobs, workers, limit_s);
     const later = Date.UTC(2099, 0, 1);
     peer.clone(kind === "future" ? { status: 0, next_run_at: `${later} + i` } : { status: 2, next_run_at: "next_run_at - i" }, rows);
-    fill(peer, jobs);
-    const full = await drained(peer, jobs, workers, limit_s);
+    const full = await drainedAgain(peer, jobs, workers, limit_s);
     return { empty: empty.rate, rate: full.rate, factor: empty.rate / full.rate, done: Math.min(empty.done, full.done) };
   },
   async singles(peer, { jobs }) {

@@ -84,7 +84,10 @@ def growth(report: Report) -> Any:
     _lines(panel, report, "finished-", "factor", share=report.scale)
     panel.axhline(1, color="grey", linewidth=0.8)
     panel.set(
-        xscale="log", yscale="log", xlabel="finished jobs in the file", ylabel="drain, times slower than in the empty file"
+        xscale="log",
+        yscale="log",
+        xlabel="finished jobs put into the file",
+        ylabel="drain, times slower than in the empty file",
     )
     panel.legend(fontsize=8)
     return figure
