@@ -11,17 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cost, drain, enqueue, latency
+from benchmarks import cost, drain, enqueue, growth, latency, stages
 from benchmarks.figures import Bench, Figure, Scenario, short
 from benchmarks.machine import describe
 
 _DESCRIPTION = "Measure schedfactory on this machine. `python -m benchmarks peers --help`: beside its peers."
 GROUPS = {"drain": drain.SCENARIOS, "enqueue": enqueue.SCENARIOS, "cost": cost.SCENARIOS, "latency": latency.SCENARIOS}
+MORE = {"stages": stages.SCENARIOS, "growth": growth.SCENARIOS}  # if they are named
 
 
 def main(arguments: list[str] | None = None) -> None:
     chosen = _parse(arguments)
-    scenarios = [scenario for group in chosen.groups or GROUPS for scenario in GROUPS[group]]
+    scenarios = [scenario for group in chosen.groups or GROUPS for scenario in (GROUPS | MORE)[group]]
     measured: dict[str, list[Figure]] = {}
     for number in range(1, chosen.rounds + 1):
         for scenario in scenarios:
@@ -40,15 +41,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_DESCRIPTION)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all if none is named")
+    parser.add_argument(
+        "groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; these if none is named; {', '.join(MORE)}"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1, help="share of the jobs and seconds of a full run")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="where the databases are made")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     chosen = parser.parse_args(arguments)
     for group in chosen.groups:
-        if group not in GROUPS:
-            parser.error(f"{group} is none of {', '.join(GROUPS)}")
+        if group not in GROUPS | MORE:
+            parser.error(f"{group} is none of {', '.join(GROUPS | MORE)}")
     return chosen
 
 
