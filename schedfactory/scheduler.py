@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from schedfactory.control import STOP_S, Control
@@ -216,6 +217,12 @@ class Scheduler(Control):
             for job_id in ids:
                 self._house.reporter.tell("job", job_id, "queued", now)
         return [Job(enqueue.snapshot(job_id, row), self, now, is_new=True) for job_id, row in zip(ids, rows)]
+
+    def work_on(self, path: str) -> None:
+        """Use the parent's file in a worker process, whatever the program's own words make of it there."""
+        if self._house.settings.path != Path(path):
+            self.close()
+            self._house.furnish(replace(self._house.settings, database=path))
 
     def _check(self, call: Call[Any]) -> None:
         if not isinstance(call, Call):

@@ -28,6 +28,7 @@ class Home(Protocol):
     """Where calls become jobs: a scheduler."""
 
     def enqueue_calls(self, calls: Sequence[Call[Any]]) -> list[Job[Any]]: ...
+    def work_on(self, path: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import queue
 import signal
 import sys
 import threading
+from contextlib import suppress
 from datetime import datetime
 from multiprocessing import spawn
-from multiprocessing.connection import Connection
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,8 +21,9 @@ from schedfactory.model.clock import Monotonic
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import Task, TaskRegistry
-from schedfactory.running import context
+from schedfactory.running import context, signals
 from schedfactory.running.attempt import Attempts
+from schedfactory.running.line import ChildLine
 from schedfactory.storage.locks import child_byte, lock_file
 
 _PR_SET_PDEATHSIG = 1
@@ -32,20 +33,19 @@ _LOCK_S = 10.0  # for an earlier child of the same worker to be gone
 def main(descriptor: int) -> NoReturn:
     """Serve the parent at the other end of `descriptor` until it is gone."""
     context.is_worker_process = context.is_importing = True
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which lets the job end
-        signal.signal(number, lambda *_: None)
-    line = Connection(descriptor)
-    program, parent, house = line.recv()
+    line = ChildLine(descriptor)
+    program, parent, house = line.hear()
     _die_with(parent)
-    try:
-        spawn.prepare(program)  # the parent's main module, under another name, as multiprocessing does it
-        _take_lock(*house[:3])
-    except BaseException as error:  # noqa: BLE001 - told to the parent, whose job fails by it
-        line.send(outcome.describe(error))
-        os._exit(1)
-    context.is_importing = False
-    line.send("ready")
-    _Server(line, *house[1:]).serve()
+    with signals.handled(lambda *_: None):  # they are meant for the parent, which lets the job end
+        try:
+            spawn.prepare(program)  # the parent's main module, under another name, as multiprocessing does it
+            _take_lock(*house[:3])
+        except BaseException as error:  # noqa: BLE001 - told to the parent, whose job fails by it
+            line.say(outcome.describe(error))
+            os._exit(1)
+        context.is_importing = False
+        line.say("ready")
+        _Server(line, *house).serve()
 
 
 def _die_with(parent: int) -> None:
@@ -64,41 +64,55 @@ def _take_lock(database: str, node: int, worker: int) -> None:
 
 
 class _Server:
-    def __init__(self, line: Connection, node: int, worker: int, max_result: int) -> None:
+    def __init__(self, line: ChildLine, database: str, node: int, worker: int, max_result: int) -> None:
         self._line = line
-        self._place = (node, worker)
+        self._database = database
+        self._worker = (node, worker)
         self._max_result = max_result
         self._orders: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._job: RunningJob | None = None
+        self._cause: tuple[Any, Any] = (None, None)  # of which job: it may come before the job has begun
         self._guard = threading.Lock()
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._listen, name="schedfactory-line", daemon=True).start()
         while True:
-            row, started, module, qualname = self._orders.get()
-            job = RunningJob(row, *self._place, started, self._note)
-            self._job = job
-            self._send(self._run(job, module, qualname))
+            name, row, started, place = self._orders.get()
+            job = self._job = RunningJob(row, *self._worker, started, self._note)
+            self._pass_on()
+            ending = self._run(job, *place)
             self._job = None
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):  # closed by the task, or a full disk: the job has ended all the same
+                    stream.flush()
+            self._say(name, ending)
 
     def _listen(self) -> None:
         """Take orders: a job, or why the one that runs should stop."""
-        while True:
-            try:
-                said = self._line.recv()
-            except (EOFError, OSError):
-                said = None
-                os.killpg(0, signal.SIGKILL)  # the parent is gone, and what this process has started goes with it
-            if isinstance(said, tuple):
-                self._orders.put(said)
-            elif self._job is not None:
-                self._job.cause = said
+        with suppress(EOFError, OSError):
+            while True:
+                said = self._line.hear()
+                if len(said) > 2:
+                    self._orders.put(said)
+                else:
+                    self._cause = said
+                    self._pass_on()
+        if os.getpgrp() == os.getpid():  # the parent is gone, and what this process has started goes with it
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _pass_on(self) -> None:
+        (name, cause), job = self._cause, self._job
+        if job is not None and name == (job.id, job.fence):
+            job.cause = cause
 
     def _run(self, job: RunningJob, module: str, qualname: str) -> Outcome:
         registry = TaskRegistry()
         try:
             task = _find(module, qualname)
             registry.add(task)
+            if task.home is not None:
+                task.home.work_on(self._database)
         except Exception as error:  # noqa: BLE001 - without retry: it will not be found next time either
             return outcome.failed("error", error)
         started: datetime = job.started
@@ -106,18 +120,21 @@ class _Server:
 
     def _note(self, job: RunningJob) -> None:
         job.noted = True
-        self._send(job.progress)
+        if job is self._job:  # else a thread that it has left behind says so
+            self._say((job.id, job.fence), job.progress)
 
-    def _send(self, what: object) -> None:
+    def _say(self, name: tuple[int, int], what: object) -> None:
         with self._guard:
-            self._line.send(what)
+            self._line.say((name, what))
 
 
 def _find(module: str, qualname: str) -> Task[..., Any]:
     try:
         found = attrgetter(qualname)(sys.modules["__main__"] if module == "__main__" else importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise LookupError(f"{module}.{qualname} cannot be found in a worker process ({error}). Put it into a file.") from error
+        raise LookupError(
+            f"{module}.{qualname} cannot be found in a worker process ({error}). Put it at the top of a module."
+        ) from error
     if not isinstance(found, Task):
         raise TypeError(
             f"{module}.{qualname} is not the task itself, so a worker process cannot find it. Decorate the function, "

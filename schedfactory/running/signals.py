@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from schedfactory.model.clock import Monotonic
 
@@ -50,9 +51,34 @@ def caught(stop: Callable[[], None]) -> Iterator[None]:
             os._exit(128 + number)
         stop()
 
-    before = {one: signal.signal(one, handle) for one in _SIGNALS}
+    with handled(handle):
+        yield
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM so inside the block, in this process only: what it forks has them as they were before."""
+    before = {one: signal.signal(one, handler) for one in _SIGNALS}
+    _before.append((os.getpid(), before))
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler if handler is not None else signal.SIG_DFL)
+        if _before.pop()[0] == os.getpid():
+            _put_back(before)
+
+
+_before: list[tuple[int, dict[signal.Signals, Any]]] = []
+
+
+def _put_back(before: dict[signal.Signals, Any]) -> None:
+    for one, handler in before.items():
+        signal.signal(one, handler if handler is not None else signal.SIG_DFL)
+
+
+def _after_fork() -> None:
+    for _, before in reversed(_before):
+        _put_back(before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
