@@ -68,7 +68,6 @@ class Choice:
         return bool(on_crash == "fail" or (on_crash is None and self._attempts.starts_once(row[_TASK])))
 
     def note(self, row: Row) -> None:
-        """Take in that a job is in hand now."""
         if self._is_suspect(row):
             self.suspects.add(row[0])
 

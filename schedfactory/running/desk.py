@@ -102,7 +102,6 @@ class Desk:
         self._begun(job.id, job.fence, seat.number)
 
     def note(self, job: RunningJob) -> None:
-        """Take in that a running job has news."""
         self.noted.append(job)
         self.ring()
 

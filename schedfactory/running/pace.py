@@ -23,7 +23,6 @@ class Pace:
         self._usual: dict[str, float] = {}
 
     def observe(self, task: str, seconds: float) -> None:
-        """Take in one measured run."""
         usual = self._usual.get(task)
         if usual is None:
             self._usual[task] = seconds

@@ -28,7 +28,6 @@ class Reporter:
         self._guard = threading.Lock()
 
     def wants(self, subject: Subject) -> bool:
-        """Tell whether anybody listens to reports on this subject."""
         return subject in self._wanted
 
     def tell(self, subject: Subject, of: int, status: str, at: datetime, detail: str = "") -> None:

@@ -22,7 +22,6 @@ class Waiting:
         self._guard = threading.Lock()
 
     def announce(self, job_ids: Iterable[int]) -> None:
-        """Wake who waits for these jobs."""
         if self._events:
             with self._guard:
                 for job_id in job_ids:

@@ -77,7 +77,6 @@ class Wake:
         return True
 
     def close(self) -> None:
-        """Give back what the system lent."""
         if not self._is_closed:
             self._is_closed = True
             self._ear.close()

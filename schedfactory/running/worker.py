@@ -29,15 +29,12 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=f"schedfactory-worker-{number}", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
         self._thread.start()
 
     def join(self, timeout: float) -> None:
-        """Wait for its thread's end."""
         self._thread.join(timeout)
 
     def do(self, job: RunningJob) -> None:
-        """Run one job, and hand back how it ended."""
         job.began = Monotonic.now()
         try:
             ending = CANCELLED if job.cause == "user" and job.is_ahead else self._attempts.run(job, self._isolated)
@@ -49,7 +46,6 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        """True while its thread runs."""
         return self._thread.is_alive()
 
     def close(self) -> None:

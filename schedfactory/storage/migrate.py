@@ -28,7 +28,6 @@ def folder() -> Path:
 
 
 def head() -> str:
-    """Return the newest revision that this version brings."""
     found = (_REVISION.fullmatch(file.name) for file in (folder() / "versions").iterdir())
     return max(match[1] for match in found if match)
 

@@ -27,7 +27,6 @@ class Statement:
         self._compiled: dict[str, tuple[str, Callable[[Row], Row]]] = {}
 
     def run(self, conn: Connection, values: Row = ()) -> Any:
-        """Execute once and return the driver's cursor."""
         sql, order = self._for(conn)
         return conn.connection.driver_connection.execute(sql, order(values))  # type: ignore[union-attr]
 

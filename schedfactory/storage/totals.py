@@ -42,7 +42,6 @@ def add_jobs(conn: Connection, job_ids: Sequence[int]) -> None:
 
 
 def add_each(conn: Connection, ended: Iterable[Any], sign: int = 1) -> None:
-    """Add one for each (queue, status)."""
     changes: dict[tuple[str, str], int] = {}
     for queue, status in ended:
         changes[queue, status] = changes.get((queue, status), 0) + sign
