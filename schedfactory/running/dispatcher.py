@@ -190,16 +190,16 @@ class Dispatcher:
             finish.release(conn, batch.released)
         if batch.stale:
             claim.give_back(conn, [(job.id, job.fence, job.node, job.reason) for job in batch.stale])
-        ahead = claim.look_ahead(conn, self.node)
-        if ahead.expires_at is not None and ahead.expires_at <= now:
+        upcoming = claim.upcoming(conn, self.node)
+        if upcoming.expires_at is not None and upcoming.expires_at <= now:
             batch.expired = claim.expire(conn, now)
         is_promoted = True
-        if ahead.run_at is not None and ahead.run_at <= now:
+        if upcoming.run_at is not None and upcoming.run_at <= now:
             is_promoted = claim.promote(conn, now)
-            ahead = claim.look_ahead(conn, self.node)
-        batch.cancelled = claim.to_cancel(conn, self.node) if ahead.cancels else []
+            upcoming = claim.upcoming(conn, self.node)
+        batch.cancelled = claim.to_cancel(conn, self.node) if upcoming.cancels else []
         batch.has_more = not is_promoted
-        batch.next_at = ahead.next
+        batch.next_at = upcoming.next
         if is_promoted:
             may_go_ahead = not self.is_draining and self.trouble is None and (batch.ended or not self._is_stuck)
             neighbours = len(self.in_flight) - len(batch.ended) - len(batch.kept) - len(batch.stale)

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, false, func, insert, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from schedfactory.model.clock import stamp
 from schedfactory.model.job import FINAL
 from schedfactory.model.options import Keep
 from schedfactory.storage import totals
-from schedfactory.storage.moments import stamp
 from schedfactory.storage.statement import const
 from schedfactory.storage.tables import attempts, jobs
 

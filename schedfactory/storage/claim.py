@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
 from schedfactory.model import codec
+from schedfactory.model.clock import stamp, unstamp
 from schedfactory.model.running_job import CLAIMED
 from schedfactory.storage import totals
-from schedfactory.storage.moments import stamp, unstamp
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import jobs
 
@@ -170,25 +170,22 @@ class Scope:
         return list(_DUE_IN_QUEUES.run(conn, (self._tasks, most, self._queues)).fetchall())
 
 
-class Ahead:
-    """What lies ahead: the next moment at which something becomes due or expires, and cancels to pass on."""
+class Upcoming(NamedTuple):
+    """The next moments at which something becomes due and expires, and how many cancels there are to pass on."""
 
-    __slots__ = ("cancels", "expires_at", "run_at")
-
-    def __init__(self, run_at: str | None, expires_at: str | None, cancels: int) -> None:
-        self.run_at = None if run_at is None else unstamp(run_at)
-        self.expires_at = None if expires_at is None else unstamp(expires_at)
-        self.cancels = cancels > 0
+    run_at: datetime | None
+    expires_at: datetime | None
+    cancels: int
 
     @property
     def next(self) -> datetime | None:
-        """The earlier of the two moments."""
         return min((moment for moment in (self.run_at, self.expires_at) if moment is not None), default=None)
 
 
-def look_ahead(conn: Connection, node: int) -> Ahead:
-    """Return what lies ahead of this node. Reads only."""
-    return Ahead(*_NEXT.run(conn, (node,)).fetchone())
+def upcoming(conn: Connection, node: int) -> Upcoming:
+    """Return what will have to be done next. Reads only."""
+    run_at, expires_at, cancels = _NEXT.run(conn, (node,)).fetchone()
+    return Upcoming(run_at and unstamp(run_at), expires_at and unstamp(expires_at), cancels)
 
 
 def expire(conn: Connection, now: datetime) -> list[int]:

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, text
 
 from schedfactory.model import codec
+from schedfactory.model.clock import optional_stamp, stamp
 from schedfactory.model.task import Call
-from schedfactory.storage.moments import optional_stamp, stamp
 from schedfactory.storage.statement import Row, Statement
 from schedfactory.storage.tables import jobs
 

@@ -10,11 +10,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, null, or_, select, update
 
+from schedfactory.model.clock import optional_stamp, stamp
 from schedfactory.model.job import FINAL
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.running_job import RunningJob
 from schedfactory.storage import totals
-from schedfactory.storage.moments import optional_stamp, stamp
 from schedfactory.storage.statement import Statement, const
 from schedfactory.storage.tables import attempts, jobs
 
@@ -167,40 +167,21 @@ def _end(conn: Connection, job: RunningJob, outcome: Outcome, at: datetime) -> s
     row = _END.run(
         conn,
         (
-            outcome.status,
-            outcome.reason,
-            stamp(job.started),
-            stamp(at),
-            outcome.error,
-            optional_stamp(outcome.run_at),
-            outcome.failures,
-            outcome.crashes,
-            outcome.snoozes,
-            None if job.max_attempts is None else job.max_attempts + outcome.snoozes,
-            int(outcome.leftover),
-            job.worker,
-            job.id,
-            job.fence,
-            job.node,
+            outcome.status, outcome.reason, stamp(job.started), stamp(at), outcome.error, optional_stamp(outcome.run_at),
+            outcome.failures, outcome.crashes, outcome.snoozes,
+            None if job.max_attempts is None else job.max_attempts + outcome.snoozes, int(outcome.leftover),
+            job.worker, job.id, job.fence, job.node,
         ),
-    ).fetchone()
+    ).fetchone()  # fmt: skip
     if row is None:
         return None
     _RECORD.run(
         conn,
         (
-            job.id,
-            job.attempt,
-            outcome.attempt_status,
-            outcome.attempt_reason,
-            stamp(job.started),
-            stamp(at),
-            job.node,
-            job.worker,
-            outcome.error,
-            outcome.traceback,
+            job.id, job.attempt, outcome.attempt_status, outcome.attempt_reason, stamp(job.started), stamp(at),
+            job.node, job.worker, outcome.error, outcome.traceback,
         ),
-    )
+    )  # fmt: skip
     if row[0] is not None and outcome.status not in FINAL:  # cancelled while its end was on the way
         _CANCEL_NOW.run(conn, (job.id, stamp(at)))
         job.cause = "user"

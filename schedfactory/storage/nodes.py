@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -13,11 +14,11 @@ from pathlib import Path
 from sqlalchemy import Connection, and_, bindparam, case, delete, insert, null, or_, select, update
 
 from schedfactory.model import codec
+from schedfactory.model.clock import stamp
 from schedfactory.model.errors import StorageError
 from schedfactory.model.outcome import MAX_CRASHES
 from schedfactory.storage import totals
 from schedfactory.storage.locks import LockFile
-from schedfactory.storage.moments import stamp
 from schedfactory.storage.statement import Statement, const
 from schedfactory.storage.tables import attempts, jobs, nodes
 
@@ -66,12 +67,12 @@ def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[st
 
 
 def leave(conn: Connection, node: int, now: datetime) -> None:
-    """Note that a node has stopped in an orderly way."""
     conn.execute(
         update(nodes).where(nodes.c.id == node, nodes.c.status == "running").values(status="stopped", stopped_at=stamp(now))
     )
 
 
+@dataclass
 class Others:
     """What the rows and the locks tell of the other nodes.
 
@@ -82,11 +83,10 @@ class Others:
         is_watched: some other node can tell that this one lives by its beat only.
     """
 
-    def __init__(self) -> None:
-        self.dead: list[int] = []
-        self.alive: list[int] = []
-        self.silent: dict[int, int] = {}
-        self.is_watched = False
+    dead: list[int] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+    silent: dict[int, int] = field(default_factory=dict)
+    is_watched: bool = False
 
 
 def look_around(conn: Connection, node: int, lock: LockFile) -> Others:

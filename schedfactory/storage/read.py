@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, func, or_, select, text
 
 from schedfactory.model import codec
+from schedfactory.model.clock import stamp
 from schedfactory.model.job import COLUMNS, FINAL, STATUSES, Attempt, Job, read_optional_moment
-from schedfactory.storage.moments import stamp
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import attempts, jobs
 
@@ -67,13 +67,11 @@ def get(conn: Connection, job_id: int) -> Row | None:
 
 
 def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[Row]:
-    """Return the newest jobs that match."""
     query = select(*_columns).where(condition).order_by(jobs.c.id.desc()).limit(min(limit, _BEYOND - 1))
     return [tuple(row) for row in conn.execute(query)]
 
 
 def count(conn: Connection) -> dict[str, int]:
-    """Return the number of jobs of each status."""
     found: dict[str, int] = dict.fromkeys(STATUSES, 0)
     for status, number in _COUNT.run(conn).fetchall():
         found[status] = found.get(status, 0) + number
@@ -81,7 +79,6 @@ def count(conn: Connection) -> dict[str, int]:
 
 
 def is_busy(conn: Connection, now: datetime) -> bool:
-    """Tell whether any job is due or running."""
     return bool(_IS_BUSY.run(conn, (stamp(now),)).fetchone()[0])
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from simulation_actions import PROCESSES, Actions
 from simulation_process import LEASE_S, Process
 
-from schedfactory.storage.moments import unstamp
+from schedfactory.model.clock import unstamp
 
 ROUNDS = 300  # in which every job must have ended
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from schedfactory.model.clock import stamp, unstamp
 from schedfactory.storage import read
-from schedfactory.storage.moments import stamp, unstamp
 
 if TYPE_CHECKING:
     from simulation_process import Process

@@ -19,7 +19,6 @@ MODULES = (
     "schedfactory.queries",
     "schedfactory.running.context",
     "schedfactory.storage.tables",
-    "schedfactory.storage.moments",
     *(f"schedfactory.model.{module.name}" for module in pkgutil.iter_modules(schedfactory.model.__path__)),
 )
 PUBLIC = {name: getattr(schedfactory, name) for name in schedfactory.__all__}

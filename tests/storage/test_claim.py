@@ -356,16 +356,16 @@ def test_the_expiry_of_a_task_holds_for_rows_that_leave_it_to_the_task(still: Sc
     assert (job.status, job.reason) == ("cancelled", "expired")
 
 
-def test_looking_ahead_tells_the_next_moment_that_matters(still: Scheduler, database: Database, clock: Any) -> None:
-    def ahead() -> Any:
+def test_what_is_upcoming_tells_the_next_moment_that_matters(still: Scheduler, database: Database, clock: Any) -> None:
+    def next_at() -> Any:
         with database.read() as conn:
-            return claim.look_ahead(conn, 1).next
+            return claim.upcoming(conn, 1).next
 
-    assert ahead() is None
+    assert next_at() is None
     still.remote("work").options(delay="10m").enqueue()
-    assert ahead() == clock.now + timedelta(minutes=10)
+    assert next_at() == clock.now + timedelta(minutes=10)
     still.remote("work").options(expires="5m").enqueue()
-    assert ahead() == clock.now + timedelta(minutes=5)
+    assert next_at() == clock.now + timedelta(minutes=5)
 
 
 # Plans

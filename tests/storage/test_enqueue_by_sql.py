@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schedfactory import Retry, Scheduler
-from schedfactory.storage.moments import stamp
+from schedfactory.model.clock import stamp
 
 Client = sqlite3.Connection
 

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedfactory.storage.moments import optional_stamp, stamp, unstamp
+from schedfactory.model.clock import optional_stamp, stamp, unstamp
 
 MOMENTS = st.datetimes(timezones=st.just(timezone.utc))
 
