@@ -18,9 +18,9 @@ from schedfactory.running.desk import Batch, Desk, Seat, emptied
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
-from schedfactory.storage import claim, finish, notes
+from schedfactory.storage import claim, finish, notes, sqlite
 from schedfactory.storage.claim import Scope
-from schedfactory.storage.database import Database, data_version
+from schedfactory.storage.database import Database
 from schedfactory.storage.finish import Ended
 
 if TYPE_CHECKING:
@@ -147,7 +147,6 @@ class Dispatcher:
                 running.cause = "user"
 
     def flag_all(self) -> None:
-        """Ask every running job to stop, because this node does."""
         for job in list(self.in_flight.values()):
             if job.cause is None:
                 job.cause = "shutdown"
@@ -177,7 +176,7 @@ class Dispatcher:
 
     def _transact(self, conn: Connection, batch: Batch) -> None:
         now = batch.now
-        batch.seen = data_version(conn)
+        batch.seen = sqlite.data_version(conn)
         if self.trouble is not None:
             claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.in_flight.values()])
         ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
@@ -222,7 +221,6 @@ class Dispatcher:
         return lost
 
     def _settle(self, batch: Batch) -> None:
-        """Take in that what the batch brought is stored."""
         self.seen, self.has_more = batch.seen, batch.has_more
         if batch.kept:
             self._kept += batch.kept

@@ -11,8 +11,6 @@ from pathlib import Path
 
 _IN_MODIFY = 0x002
 _IN_IGNORED = 0x8000
-_IN_NONBLOCK = os.O_NONBLOCK if hasattr(os, "O_NONBLOCK") else 0
-_IN_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 
 def watch(path: Path) -> int | None:
@@ -22,7 +20,7 @@ def watch(path: Path) -> int | None:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "inotify_init1"):
         return None
-    descriptor = int(libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC))
+    descriptor = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
     if descriptor < 0:  # the user's limit of watchers is reached
         return None
     if libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY) < 0:

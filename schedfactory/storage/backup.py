@@ -85,8 +85,7 @@ def _name(unfinished: Path, target: Path) -> None:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         os.replace(unfinished, target)  # which does nothing where both are one file already
-        if os.name == "posix":  # elsewhere a folder cannot be synced
-            _sync(target.parent)
+        _sync(target.parent)
     except BaseException:
         target.unlink()
         raise

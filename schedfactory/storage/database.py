@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -29,8 +30,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 Stored = Callable[[Connection, T], bool]
 
-_FORK_S = 5.0  # that a fork waits for other threads to have read
-# What a fork leaves in the child: never closed, because closing a descriptor drops the locks of this process's other ones.
+# What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
 
 
@@ -46,6 +46,7 @@ class Database:
 
     def __init__(self, path: Path, durability: str, lock_timeout_s: float, may_migrate: bool) -> None:
         self.path = path
+        self.log = Path(f"{path}-wal")  # every commit is written there first
         self._durability = durability
         self._lock_timeout_s = lock_timeout_s
         self._may_migrate = may_migrate
@@ -56,9 +57,7 @@ class Database:
 
     def _reset(self) -> None:
         self._opening = threading.Lock()
-        self._gate = threading.Condition()
-        self._readers: dict[int, int] = {}  # how many connections each thread reads with
-        self._is_held = False
+        self._readers = fork.Readers()
         self._leading = threading.Lock()
         self._leader = 0  # the thread that holds it while it writes
         self._waiting: deque[_Ticket[Any]] = deque()
@@ -90,11 +89,9 @@ class Database:
         self._waiting.append(ticket)
         with self._leading:
             if not ticket.is_done:
-                self._leader = threading.get_ident()
-                try:
-                    self._lead(ticket)
-                finally:
-                    self._leader = 0
+                if ticket not in self._waiting:  # its leader was interrupted
+                    self._waiting.append(ticket)
+                self._lead()
         if ticket.error is not None:
             raise ticket.error
         return cast("T", ticket.value)
@@ -134,10 +131,7 @@ class Database:
         Raises:
             StorageError: the database said no.
         """
-        thread = threading.get_ident()
-        with self._gate:
-            self._gate.wait_for(lambda: not self._is_held or thread in self._readers)
-            self._readers[thread] = self._readers.get(thread, 0) + 1
+        self._readers.enter()
         try:
             with self._open().engine.connect() as connection:
                 yield connection
@@ -147,11 +141,7 @@ class Database:
                 raise
             raise meaning from error
         finally:
-            with self._gate:
-                self._readers[thread] -= 1
-                if not self._readers[thread]:
-                    del self._readers[thread]
-                    self._gate.notify_all()
+            self._readers.leave()
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
@@ -163,17 +153,12 @@ class Database:
         self._may_migrate = self._may_migrate or migrate
         self._open()
 
-    @property
-    def log(self) -> Path:
-        """The file that every commit is written to first."""
-        return Path(f"{self.path}-wal")
-
     def version(self) -> int | None:
         """Return a number that changes when others commit; None while this process is writing."""
         if not self._leading.acquire(blocking=False):
             return None
         try:
-            return None if self._connections is None else data_version(self._connections.writer)
+            return None if self._connections is None else sqlite.data_version(self._connections.writer)
         except sqlite3.OperationalError:
             return None
         finally:
@@ -198,7 +183,6 @@ class Database:
         self._bells.append(bell)
 
     def off_commit(self, bell: Callable[[], None]) -> None:
-        """Ring it no more."""
         with suppress(ValueError):
             self._bells.remove(bell)
 
@@ -240,58 +224,64 @@ class Database:
                     raise meaning from error
             return self._connections
 
-    def _lead(self, own: _Ticket[Any]) -> None:
+    def _lead(self) -> None:
         batch: list[_Ticket[Any]] = []
-        while self._waiting:
-            batch.append(self._waiting.popleft())
         try:
+            self._leader = threading.get_ident()
+            while self._waiting:
+                batch.append(self._waiting.popleft())
             if not self._carry_out(batch):
                 for ticket in batch:  # alone each, so that one's mistake is only its own
                     self._carry_out([ticket])
-        except BaseException:  # an interrupt of this thread; the others go on without it
-            self._waiting.extendleft(ticket for ticket in batch if ticket is not own and not ticket.is_done)
+        except BaseException:  # an interrupt of this thread; the others, whose tickets are not done, go on without it
+            self._roll_back()
             raise
+        finally:
+            self._leader = 0
 
     def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
         """Run and commit the work of `batch`; return False where it must be tried one by one."""
-        driver: sqlite3.Connection | None = None
-        is_committing = False
+        committing: sqlite3.Connection | None = None
         try:
             _, writer, driver = self._open()
-            deadline = max(ticket.deadline for ticket in batch)
+            deadline = batch[-1].deadline
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
-            is_committing = True
+            committing = driver
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
-            self._roll_back()
-            is_unclear = is_committing and sqlite.is_unclear(error)
-            if sqlite.is_broken(error):
-                with suppress(sqlite3.Error):
-                    self._disconnect()
-            if is_unclear:
-                self._find_out(batch, error)
-                return True
-            if driver is not None and sqlite.is_unreadable(error) and sqlite.read_leniently(driver):
-                return False
-            if len(batch) > 1 and not sqlite.is_busy(error):
-                return False
-            for ticket in batch:
-                ticket.finish(self._meaning(error) or error)
-            return True
+            return self._fail(batch, error, committing is not None)
         except BaseException:
-            if is_committing and driver is not None and not driver.in_transaction:
-                self._finish(batch)  # the interrupt came just after the commit
-            else:
-                self._roll_back()
+            if committing is not None and not committing.in_transaction:  # the interrupt came just after the commit
+                self._finish(batch)
             raise
         self._finish(batch)
         self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
 
-    def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> None:
-        """Look whether a commit that failed has happened: all of the batch has, or none."""
+    def _fail(self, batch: list[_Ticket[Any]], error: Exception, is_committing: bool) -> bool:
+        """Tell what has become of `batch`; return False where it must be tried one by one."""
+        self._roll_back()
+        if sqlite.is_broken(error):
+            with suppress(sqlite3.Error):
+                self._disconnect()
+        is_readable_now = self._connections is not None and sqlite.read_leniently(self._connections.driver, error)
+        if is_committing and sqlite.is_unclear(error):
+            unstored = self._find_out(batch, error)
+            if unstored is None:
+                self._finish(batch)
+                return True
+            error = unstored
+        elif is_readable_now or (len(batch) > 1 and not sqlite.is_busy(error)):
+            return False
+        for ticket in batch:
+            ticket.error = self._meaning(error) or error
+            ticket.is_done = True
+        return True
+
+    def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> Exception | None:
+        """Look whether a commit that failed has happened: all of the batch has, or none. Return None, or what to tell."""
         for ticket in batch:
             if ticket.was_stored is not None:
                 try:
@@ -299,17 +289,13 @@ class Database:
                         is_stored = ticket.was_stored(conn, ticket.value)
                 except StorageError:
                     break
-                if is_stored:
-                    self._finish(batch)
-                    return
-                error = StorageError(f"{self.path}: the commit failed ({error}). Nothing was stored.", str(self.path))
-                break
-        for ticket in batch:
-            ticket.finish(self._meaning(error) or error)
+                said = f"{self.path}: the commit failed ({error}). Nothing was stored."
+                return None if is_stored else StorageError(said, str(self.path))
+        return error
 
     def _finish(self, batch: list[_Ticket[Any]]) -> None:
         for ticket in batch:
-            ticket.finish(None)
+            ticket.is_done = True
         self._commits += 1
         if not all(ticket.quiet for ticket in batch):
             for bell in tuple(self._bells):
@@ -332,49 +318,33 @@ class Database:
         """Leave to the parent what it had open, and start anew in this forked child."""
         _abandoned.append(self._connections)
         self._bells = []
-        self._is_spoilt = self._is_spoilt or bool(self._readers)
+        self._is_spoilt |= self._readers.are_there
         self._reset()
 
     def hold_still(self) -> None:
         """Before a fork: close everything, because SQLite's own notes of its locks would be wrong in the child."""
-        thread = threading.get_ident()
         self._leading.acquire()
-        with self._gate:
-            self._is_held = True
-            self._gate.wait_for(lambda: not self._readers.keys() - {thread}, _FORK_S)
+        self._readers.hold()
         self._opening.acquire()
-        if not self._readers:
+        if not self._readers.are_there:
             self._disconnect()
 
     def go_on(self) -> None:
-        """After the fork, in the parent: let others open it again."""
         self._opening.release()
-        with self._gate:
-            self._is_held = False
-            self._gate.notify_all()
+        self._readers.go_on()
         self._leading.release()
         for bell in self._bells:  # a dispatcher watches the log, which may be another file now
             bell()
 
 
-def data_version(conn: Connection) -> int:
-    """Return the number that changes when others commit, as the transaction that is under way sees it."""
-    driver = cast("sqlite3.Connection", conn.connection.driver_connection)
-    return int(driver.execute("PRAGMA data_version").fetchone()[0])
-
-
+@dataclass(eq=False, slots=True)
 class _Ticket(Generic[T]):
-    __slots__ = ("deadline", "error", "is_done", "quiet", "value", "was_stored", "work")
+    """What one thread wants to be written, and what has become of it."""
 
-    def __init__(self, work: Work[T], quiet: bool, deadline: float, was_stored: Stored[T] | None) -> None:
-        self.work = work
-        self.quiet = quiet
-        self.deadline = deadline
-        self.was_stored = was_stored
-        self.value: T | None = None
-        self.error: BaseException | None = None
-        self.is_done = False
-
-    def finish(self, error: BaseException | None) -> None:
-        self.error = error
-        self.is_done = True
+    work: Work[T]
+    quiet: bool
+    deadline: float
+    was_stored: Stored[T] | None
+    value: T | None = None
+    error: BaseException | None = None
+    is_done: bool = False

@@ -14,7 +14,7 @@ from schedfactory.model.errors import NotADatabase, StorageError, UnsafeFilesyst
 from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL
 from schedfactory.model.task import TaskRegistry
-from schedfactory.storage import checkpoint, nodes, sqlite
+from schedfactory.storage import checkpoint, nodes, sqlite, surroundings
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
 
@@ -46,7 +46,7 @@ def examine(database: Database, tasks: TaskRegistry) -> list[Finding]:
     path = database.path
     found = list(_build())
     try:
-        sqlite.refuse_unsafe(path)
+        surroundings.refuse_unsafe(path)
         with database.read() as conn:
             found += _permissions(path)
             found += _damage(path, conn) or [*_log(path), *_counters(path, conn), *_orphans(path, conn), *_tasks(conn, tasks)]
@@ -73,7 +73,7 @@ def _build() -> Iterator[Finding]:
 def _permissions(path: Path) -> list[Finding]:
     return [
         Finding("permissions", f"anyone on this host may write to {file}, and so run your tasks. chmod o-w {file}")
-        for file in sqlite.writable_by_others(path)
+        for file in surroundings.writable_by_others(path)
     ]
 
 

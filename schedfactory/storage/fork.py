@@ -16,6 +16,7 @@ class Forkable(Protocol):
     def abandon(self) -> None: ...
 
 
+_READERS_S = 5.0  # that a fork waits for other threads to have read
 _all: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _held: list[Forkable] = []
 _forking = threading.Lock()
@@ -24,6 +25,46 @@ _forking = threading.Lock()
 def watch(database: Forkable) -> None:
     """Look after a database at every fork from now on."""
     _all.add(database)
+
+
+class Readers:
+    """The threads that read a database. A fork lets them end, and new ones wait until it is over."""
+
+    def __init__(self) -> None:
+        self._connections: dict[int, int] = {}  # how many each thread has
+        self._is_held = False
+        self._gate = threading.Condition()
+
+    @property
+    def are_there(self) -> bool:
+        return bool(self._connections)
+
+    def enter(self) -> None:
+        """Let the calling thread read; one that reads already need not wait."""
+        thread = threading.get_ident()
+        with self._gate:
+            self._gate.wait_for(lambda: not self._is_held or thread in self._connections)
+            self._connections[thread] = self._connections.get(thread, 0) + 1
+
+    def leave(self) -> None:
+        thread = threading.get_ident()
+        with self._gate:
+            self._connections[thread] -= 1
+            if not self._connections[thread]:
+                del self._connections[thread]
+                self._gate.notify_all()
+
+    def hold(self) -> None:
+        """Let in no one, and wait for a while until no other thread reads."""
+        thread = threading.get_ident()
+        with self._gate:
+            self._is_held = True
+            self._gate.wait_for(lambda: not self._connections.keys() - {thread}, _READERS_S)
+
+    def go_on(self) -> None:
+        with self._gate:
+            self._is_held = False
+            self._gate.notify_all()
 
 
 def _before() -> None:

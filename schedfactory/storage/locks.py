@@ -15,39 +15,14 @@ import mmap
 import os
 import stat
 import struct
+import sys
 import threading
 from pathlib import Path
 
 from schedfactory.model.errors import StorageError
 
-try:
+if sys.platform != "win32":  # where no database opens (see surroundings.py)
     import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
-    def _try_lock(descriptor: int, byte: int, length: int = 1) -> bool:
-        os.lseek(descriptor, byte, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, length)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int, byte: int, length: int = 1) -> None:
-        os.lseek(descriptor, byte, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, length)  # type: ignore[attr-defined,unused-ignore]
-else:
-
-    def _try_lock(descriptor: int, byte: int, length: int = 1) -> bool:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, byte)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def _unlock(descriptor: int, byte: int, length: int = 1) -> None:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, length, byte)
-
 
 _NOTE = struct.Struct("<qqq")  # job, fence, worker
 NOTES = 4_096  # in a ring: more than a node has in hand
@@ -61,6 +36,18 @@ _CHILDREN = 1 << 16
 def child_byte(node: int, worker: int) -> int:
     """Return the byte that the process of one worker of a node holds."""
     return _CHILDREN_AT + node * _CHILDREN + worker
+
+
+def _try_lock(descriptor: int, byte: int, length: int = 1) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, byte)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _unlock(descriptor: int, byte: int, length: int = 1) -> None:
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, length, byte)
 
 
 class LockFile:
@@ -97,7 +84,6 @@ class LockFile:
             return True
 
     def release(self, node: int) -> None:
-        """Unlock it."""
         with self._guard:
             self._held.discard(node)
             _unlock(self._descriptor, node)
@@ -113,7 +99,6 @@ class LockFile:
                 os.close(self._descriptor)
 
     def ring(self, slot: int) -> Ring:
-        """Return the notes of the node that has this slot."""
         return self._rings.setdefault(slot, Ring(self._descriptor, _RINGS_AT + slot * _RING_ROOM))
 
     def is_alive(self, node: int) -> bool:
@@ -185,7 +170,7 @@ def lock_file(database: Path) -> LockFile:
             found = _open.get(_identity(path.stat())) if path.exists() else None
             if found is None:
                 mode = stat.S_IMODE(database.stat().st_mode)
-                found = LockFile(path, os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), mode))
+                found = LockFile(path, os.open(path, os.O_RDWR | os.O_CREAT, mode))
         except OSError as error:
             raise StorageError(f"{path}: the lock file of the nodes cannot be opened ({error.strerror}).", str(path)) from error
         found = _open.setdefault(found.name, found)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine
 
 from schedfactory.model.clock import Monotonic
-from schedfactory.storage import migrate, sqlite
+from schedfactory.storage import migrate, sqlite, surroundings
 
 _log = logging.getLogger("schedfactory")
 _warned: set[Path] = set()  # of files that others may write: once is enough
@@ -31,9 +31,8 @@ def connect(path: Path, durability: str, lock_timeout_s: float, may_migrate: boo
         sqlite3.Error: as the driver says it.
         UnsafeFilesystem, StorageError, SchemaTooOld, SchemaTooNew: nothing was changed.
     """
-    sqlite.refuse_old(path)
-    sqlite.refuse_gevent(path)
-    sqlite.refuse_unsafe(path)
+    surroundings.refuse_python(path)
+    surroundings.refuse_unsafe(path)
     if not may_migrate and not path.exists():
         migrate.refuse_missing(str(path))
     sqlite.make_file(path)
@@ -54,7 +53,7 @@ def connect(path: Path, durability: str, lock_timeout_s: float, may_migrate: boo
             writer.close()
         engine.dispose()  # an empty file may stay: another process may have opened it meanwhile
         raise
-    if path not in _warned and (exposed := sqlite.writable_by_others(path)):
+    if path not in _warned and (exposed := surroundings.writable_by_others(path)):
         _warned.add(path)
         _log.warning("anyone on this host may write to %s. chmod o-w them.", ", ".join(map(str, exposed)))
     return Connections(engine, writer, driver)

@@ -7,8 +7,6 @@ import os
 import random
 import re
 import sqlite3
-import stat
-import sys
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +17,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from schedfactory.model.clock import Monotonic
-from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, StorageFull, UnsafeFilesystem
+from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, StorageFull
 
-MINIMUM = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE … FROM are older
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 WRITER = "schedfactory_writer"
 _PRAGMAS = (
@@ -115,31 +112,11 @@ def take_over(writer: Connection) -> sqlite3.Connection:
 
 
 def make_writable(connection: sqlite3.Connection, deadline: float) -> None:
-    """Let this connection write, in WAL mode; the switch waits for nobody by itself, so it is tried until the deadline."""
+    """Let this connection write, in WAL mode."""
     connection.execute("PRAGMA query_only=OFF").close()
     connection.execute("PRAGMA busy_timeout=0").close()
-    while True:
-        try:
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                connection.execute("PRAGMA journal_mode=WAL").close()
-            return
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or Monotonic.now() >= deadline:
-                raise
-        Monotonic.sleep(random.uniform(0.001, 0.005))
-
-
-def refuse_old(path: Path) -> None:
-    """Let pass only an SQLite that knows the tables' form.
-
-    Raises:
-        StorageError: this Python was built with an older one.
-    """
-    if sqlite3.sqlite_version_info < MINIMUM:
-        needed = ".".join(map(str, MINIMUM))
-        raise StorageError(
-            f"{path} needs SQLite {needed}, and this Python has {sqlite3.sqlite_version}. Use a newer Python.", str(path)
-        )
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        _insist(connection, "PRAGMA journal_mode=WAL", deadline)
 
 
 def state(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str:
@@ -148,63 +125,6 @@ def state(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> str:
     if (3, 7, 0) <= version < (3, 51, 3) and version[2] < fixed_in:
         return f"ok (SQLite {'.'.join(map(str, version))}: see doctor)"
     return "ok"
-
-
-def refuse_gevent(path: Path) -> None:
-    """Let pass only a Python whose threads are threads.
-
-    Raises:
-        StorageError: gevent has put its own in their place.
-    """
-    is_patched = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", lambda _module: False)
-    for module in ("threading", "time", "socket"):
-        if is_patched(module):
-            raise StorageError(
-                f"{path} cannot be used here: gevent has patched {module!r}. A greenlet that waits for SQLite, or whose job "
-                "computes, would stop all others, and the dispatcher. Leave schedfactory to a process that is not patched.",
-                str(path),
-            )
-
-
-def writable_by_others(path: Path) -> list[Path]:
-    """Return which of the database's files, and its folder, people outside its owner's group may write to."""
-    found = []
-    for file in (path, Path(f"{path}-wal"), Path(f"{path}-nodes"), path.parent) if os.name == "posix" else ():
-        try:
-            mode = file.stat().st_mode
-        except OSError:
-            continue
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:  # as /tmp has: others cannot put another file in its place
-            found.append(file)
-    return found
-
-
-def refuse_unsafe(path: Path) -> None:
-    """Let pass only file systems whose locks can be trusted.
-
-    Raises:
-        UnsafeFilesystem: a network share, or a file system in user space that is not known to be local.
-    """
-    try:
-        device = path.parent.stat().st_dev
-        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return  # no Linux, or no such folder, which opening the file will say
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for mount in mounts:
-        before, _, after = mount.partition(" - ")
-        if before.split()[2] == wanted:
-            kind = after.split()[0]
-            if kind in _REMOTE or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
-                raise UnsafeFilesystem(
-                    f"{path} lies on {kind}, whose locks cannot be trusted. Pass a path on a local disk.",
-                    str(path),
-                )
-            return
-
-
-_REMOTE = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "lustre", "gpfs"))
-_LOCAL_FUSE = frozenset(("fuse.lxcfs", "fuse.ntfs-3g", "fuse.exfat", "fuse.fuse-overlayfs", "fuse.zfs", "fuse.lazyfs"))
 
 
 def make_file(path: Path) -> bool:
@@ -226,39 +146,41 @@ def make_file(path: Path) -> bool:
 
 
 def begin_immediate(connection: sqlite3.Connection, deadline: float) -> None:
-    """Take the write lock, waiting for other processes in short, uneven steps (SQLite's own wait grows to 0.1 s)."""
+    _insist(connection, "BEGIN IMMEDIATE", deadline)
+
+
+def commit(connection: sqlite3.Connection, deadline: float) -> None:
+    """Commit, also where a reader or a checkpoint of another process is in the way for a while."""
+    _insist(connection, "COMMIT", deadline)
+
+
+def _insist(connection: sqlite3.Connection, sql: str, deadline: float) -> None:
+    """Wait for other processes in short, uneven steps (SQLite's own wait grows to 0.1 s, and not for every statement)."""
+    before = connection.in_transaction
     pause = 0.0005
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE").close()
+            connection.execute(sql).close()
             return
         except sqlite3.OperationalError as error:
-            if not is_busy(error) or Monotonic.now() >= deadline:
+            if not is_busy(error) or connection.in_transaction != before or Monotonic.now() >= deadline:
                 raise
         Monotonic.sleep(pause * random.uniform(0.5, 1))
         pause = min(pause * 1.5, 0.01)
 
 
-def commit(connection: sqlite3.Connection, deadline: float) -> None:
-    """Commit, trying again while a reader or a checkpoint of another process is in the way."""
-    while True:
-        try:
-            connection.execute("COMMIT").close()
-            return
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or not connection.in_transaction or Monotonic.now() >= deadline:
-                raise
-        Monotonic.sleep(random.uniform(0.0005, 0.002))
+def data_version(conn: Connection) -> int:
+    """Return the number that changes when others commit, as the transaction that is under way sees it."""
+    driver = cast("sqlite3.Connection", conn.connection.driver_connection)
+    return int(driver.execute("PRAGMA data_version").fetchone()[0])
 
 
-def is_unreadable(error: BaseException) -> bool:
-    """Tell whether an error means that a text is no UTF-8, which SQL may have written."""
-    return "Could not decode to UTF-8" in str(error)
+def read_leniently(connection: sqlite3.Connection, error: BaseException) -> bool:
+    """Where an error means a text that is no UTF-8, as SQL may write it, put marks into such text from now on.
 
-
-def read_leniently(connection: sqlite3.Connection) -> bool:
-    """Read such text with marks in it from now on, which costs some time; return False where that was so already."""
-    if connection.text_factory is not str:
+    That costs some time. Return False where it was so already, or the error means something else.
+    """
+    if connection.text_factory is not str or "Could not decode to UTF-8" not in str(error):
         return False
     connection.text_factory = _lenient
     return True
@@ -269,12 +191,10 @@ def _lenient(text: bytes) -> str:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Tell whether an error means that others hold the database."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error means that there is no room left."""
     return _code(error) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 

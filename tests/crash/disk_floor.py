@@ -163,9 +163,8 @@ def drop_results() -> None:
 def believe_the_error() -> None:
     """Take a commit that failed for one that has not happened, without a look."""
 
-    def find_out(self: Database, batch: Any, error: Exception) -> None:
-        for ticket in batch:
-            ticket.finish(StorageError(f"{error}. Nothing was stored.", str(self.path)))
+    def find_out(self: Database, batch: Any, error: Exception) -> Exception:
+        return StorageError(f"{error}. Nothing was stored.", str(self.path))
 
     Database._find_out = find_out
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, UnsafeFilesystem, tables
@@ -125,6 +127,39 @@ def test_bells_ring_after_the_commit_unless_the_write_is_quiet(database: Databas
     database.off_commit(bell)
     database.write(insert("work"))
     assert heard == [1]
+
+
+def test_an_interrupt_of_the_thread_that_writes_for_others_costs_them_nothing(database: Database) -> None:
+    database.open()
+    gate, interrupts, ends = threading.Event(), [KeyboardInterrupt()], []
+
+    def work(conn: Connection, name: str) -> None:
+        if name == "first":
+            gate.wait(10)
+        elif interrupts:
+            raise interrupts.pop()
+        insert(name)(conn)
+
+    def write(name: str) -> None:
+        try:
+            database.write(lambda conn: work(conn, name))
+            ends.append(name)
+        except KeyboardInterrupt:
+            ends.append("interrupted")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("first", "second", "third", "fourth")]
+    for thread, waiting in zip(threads, range(4)):  # the first one writes, and the others wait for it
+        thread.start()
+        end = time.monotonic() + 10
+        while (not database._leader or len(database._waiting) != waiting) and time.monotonic() < end:
+            time.sleep(0.001)
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    with database.read() as conn:
+        stored = conn.execute(text("SELECT task FROM schedfactory_jobs")).scalars().all()
+    assert ends.count("interrupted") == 1
+    assert sorted([*stored, "interrupted"]) == sorted(ends)
 
 
 # Settings
@@ -249,6 +284,13 @@ def test_a_file_on_a_network_share_is_an_unsafe_filesystem_error_and_is_not_made
             with pytest.raises(UnsafeFilesystem, match=rf"jobs\.db lies on {kind}, whose locks cannot be trusted") as caught:
                 use()
             assert caught.value.path == str(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_windows_is_refused_before_anything_is_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with closing(Scheduler(path)) as scheduler, pytest.raises(StorageError, match="cannot be used on Windows"):
+        scheduler.start()
     assert list(path.parent.iterdir()) == []
 
 
