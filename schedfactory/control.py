@@ -31,7 +31,6 @@ class Control(Queries):
     def _forget_threads(self) -> None:
         self._guard = threading.RLock()  # a signal's handler may call stop() anywhere
         self._node: Node | None = None
-        self._last_node: Node | None = None
         self._run_ends: queue.SimpleQueue[None] | None = None  # while run() waits; a signal's handler may put into it
 
     def _end_run(self) -> None:
@@ -63,7 +62,7 @@ class Control(Queries):
         if queues is not None:
             queues = _check_queues(queues)
         with self._guard:
-            if self._node is not None and not self._node.has_left:
+            if self._node is not None and not (self._node.has_left or self._node.was_stopped):
                 raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
             node = Node(self._house.shop(self), count, queues, self._end_run)
             self._node = node
@@ -79,15 +78,12 @@ class Control(Queries):
         self._end_run()
         with self._guard:
             node = self._node
-        if node is None:
+        if node is None or node.was_stopped:
             return
         if context.is_inside(self):  # which cannot wait for itself; whoever stops it next waits
             node.drain()
             return
         node.stop(seconds)
-        with self._guard:
-            if self._node is node:
-                self._node, self._last_node = None, node
 
     @contextmanager
     def running(self, workers: int | None = None, queues: Sequence[str] | None = None) -> Iterator[Self]:
@@ -164,7 +160,7 @@ class Control(Queries):
         >>> scheduler.health().ok
         True
         """
-        node = self._node or self._last_node
+        node = self._node
         if node is None or (node.has_left and node.failure is None):
             found = Health(True, (), "stopped", 0, 0, 0, 0, "ok")
         else:

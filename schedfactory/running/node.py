@@ -77,6 +77,7 @@ class Node:
         self._queues = queues
         self._on_failure = on_failure
         self.failure: str | None = None
+        self.was_stopped = False  # and who stopped it waits no more, also where code goes on
         self._workers: list[Worker] = []
         self._seats = workers
         self._has_left = threading.Event()
@@ -122,7 +123,6 @@ class Node:
         shop.reporter.tell("node", self.id, "start", shop.clock())
 
     def start(self) -> None:
-        """Start the dispatcher and the workers."""
         self._dispatcher.on_leftover = self._replace
         for _ in range(self._seats):
             self._hire()
@@ -168,34 +168,31 @@ class Node:
 
     @property
     def is_stopping(self) -> bool:
-        """True once it claims no more."""
         return self._dispatcher.is_draining
 
-    def stop(self, timeout_s: float) -> bool:
-        """Claim no more and let running jobs end; after `timeout_s` ask them to; return whether all have ended.
+    def stop(self, timeout_s: float) -> None:
+        """Claim no more and let running jobs end; after `timeout_s` ask them to.
 
         The code that still runs keeps its job, and this node, until it ends: then its result is stored.
         """
         self.drain()
         if self._has_left.is_set():
-            return True
-        if not self._thread.is_alive():  # run_due had nothing to do
+            pass
+        elif not self._thread.is_alive():  # run_due had nothing to do
             self._leave()
-            return True
-        if not signals.wait(self._has_left, timeout_s):
-            self._dispatcher.flag_all()
-            self._wake.ring()
-            signals.wait(self._has_left, _GRACE_S)
-        has_left = self._has_left.is_set()
-        if has_left:
-            self._thread.join(_GRACE_S)
-            for worker in self._workers:
-                worker.join(_GRACE_S)
-        return has_left
+        else:
+            if not signals.wait(self._has_left, timeout_s):
+                self._dispatcher.flag_all()
+                self._wake.ring()
+                signals.wait(self._has_left, _GRACE_S)
+            if self._has_left.is_set():
+                self._thread.join(_GRACE_S)
+                for worker in self._workers:
+                    worker.join(_GRACE_S)
+        self.was_stopped = True
 
     @property
     def busy(self) -> int:
-        """How many jobs this node has in hand."""
         return len(self._dispatcher.in_flight) + len(self._dispatcher.leftovers)
 
     @property
@@ -204,7 +201,6 @@ class Node:
         return self._has_left.is_set()
 
     def health(self) -> Health:
-        """Return how this node does."""
         dispatcher = self._dispatcher
         leftovers, trouble = len(dispatcher.leftovers), dispatcher.trouble
         problems = [self.failure] if self.failure else []
