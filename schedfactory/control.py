@@ -103,6 +103,8 @@ class Control(Queries):
         Raises:
             SystemExit: 70, when the dispatcher cannot be kept alive, or the file is damaged.
         """
+        if self.is_running:
+            raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
         self._run_ends = queue.SimpleQueue()
         with signals.caught(self._end_run):
             self.start(workers, queues)

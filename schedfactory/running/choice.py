@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from schedfactory.model.outcome import MAX_CRASHES
@@ -33,6 +34,7 @@ class Choice:
         self._scope = scope
         self._pace = pace
         self.suspects: set[int] = set()
+        self._hopeless: set[int] = set()  # rows that can be neither taken nor ended, as long as this node lives
 
     def take(self, conn: Connection, batch: Batch, ahead: Sequence[RunningJob], workers: int, neighbours: int) -> list[Row]:
         """Make the best due jobs running: one for each seat, and ahead of them what takes next to no time.
@@ -49,7 +51,9 @@ class Choice:
             more = 0
         if not free + more or self.suspects.difference(job.id for job, _, _ in batch.ended):
             return []
-        rows = self._scope().due(conn, free + more)
+        rows = self._scope().due(conn, free + more + len(self._hopeless))
+        if self._hopeless:
+            rows = [row for row in rows if row[0] not in self._hopeless][: free + more]
         if len(rows) > free:
             rows = rows[: free + self._fitting(rows[free:], ahead, workers)]
         rows = self._without_company(rows, neighbours)
@@ -81,9 +85,18 @@ class Choice:
                         claim.take(conn, [row], self._node, [workers[len(taken)]], batch.now)
                     taken.append(row)
                 except Exception as error:  # noqa: BLE001 - told by the row
-                    claim.refuse(conn, row[0], f"its row cannot be claimed: {error}", batch.now)
-                    batch.has_more = True
+                    if self._refuse(conn, row[0], error, batch.now):
+                        batch.has_more = True
+                    else:
+                        self._hopeless.add(row[0])
         return taken
+
+    def _refuse(self, conn: Connection, job_id: int, error: Exception, now: datetime) -> bool:
+        try:
+            with conn.begin_nested():
+                return claim.refuse(conn, job_id, f"its row cannot be claimed: {error}", now)
+        except Exception:  # noqa: BLE001 - then it cannot be told by the row either
+            return False
 
     def _without_company(self, rows: list[Row], neighbours: int) -> list[Row]:
         """Keep a suspect apart: it runs with no other job, which its next death might take along.

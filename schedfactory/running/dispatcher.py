@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
@@ -26,12 +26,14 @@ from schedfactory.storage.finish import Ended
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+T = TypeVar("T")
 _log = logging.getLogger("schedfactory")
 
 LONGEST_WAIT_S = 5.0  # also after any jump of the clock, what is due is looked at again after this
 LINGER_S = 0.002  # for more ends to come, while there is work ahead
 STALE_S = 0.01  # claimed ahead and not begun for this long: given back
 NOTE_S = 0.25  # between two writes of progress
+HINDERED_S = 1.0  # at least until the next round, where one could not be done at once
 RETRY_S = (0.1, 5.0)  # first and longest pause after the database failed
 
 
@@ -46,6 +48,7 @@ class Dispatcher:
         seen: the version of the database that the latest round has acted upon.
         has_more: there was more due than one round takes on.
         trouble: what the database said last, while it does not work.
+        hindrance: what kept the last round from being done at once, such as a trigger of the user's.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Dispatcher:
         self.seen: int | None = None
         self.has_more = False
         self.trouble: BaseException | None = None
+        self.hindrance: Exception | None = None
         self._database = database
         self._attempts = attempts
         self._clock = clock
@@ -132,12 +136,20 @@ class Dispatcher:
     def _write(self, batch: Batch) -> None:
         try:
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
+            self.hindrance = None
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001 - tried again one by one: what SQL did to one row must not stop the others
-            _log.warning("node %d: a round failed (%s) and is done again, job by job", self.node, error)
+            if self.hindrance is None:
+                _log.warning("node %d: a round failed (%s) and is done again, job by job", self.node, error)
+            self.hindrance = error
             batch.is_apart = True
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
+
+    @property
+    def kept(self) -> int:
+        """How many ends the database refuses."""
+        return len(self._kept)
 
     def flag(self, job_ids: Sequence[int]) -> None:
         """Ask those of these jobs to stop that this node has in hand, because someone has cancelled them."""
@@ -180,21 +192,23 @@ class Dispatcher:
         if self.trouble is not None:
             claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.in_flight.values()])
         ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
-        batch.lost = [job for job in notes.progress(conn, batch.noted) if id(job) not in ending]
+        told = self._aside(conn, batch, lambda: notes.progress(conn, batch.noted)) or []
+        batch.lost = [job for job in told if id(job) not in ending]
         if batch.labelled:
-            claim.label(conn, [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled])
+            labels = [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled]
+            self._aside(conn, batch, lambda: claim.label(conn, labels))
         if batch.ended:
             batch.lost += self._finish(conn, batch)
         if batch.released:
-            finish.release(conn, batch.released)
+            self._aside(conn, batch, lambda: finish.release(conn, batch.released))
         if batch.stale:
             claim.give_back(conn, [(job.id, job.fence, job.node, job.reason) for job in batch.stale])
         upcoming = claim.upcoming(conn, self.node)
         if upcoming.expires_at is not None and upcoming.expires_at <= now:
-            batch.expired = claim.expire(conn, now)
+            batch.expired = self._aside(conn, batch, lambda: claim.expire(conn, now)) or []
         is_promoted = True
         if upcoming.run_at is not None and upcoming.run_at <= now:
-            is_promoted = claim.promote(conn, now)
+            is_promoted = self._aside(conn, batch, lambda: claim.promote(conn, now)) is not False
             upcoming = claim.upcoming(conn, self.node)
         batch.cancelled = claim.to_cancel(conn, self.node) if upcoming.cancels else []
         batch.has_more = not is_promoted
@@ -204,6 +218,17 @@ class Dispatcher:
             neighbours = len(self.in_flight) - len(batch.ended) - len(batch.kept) - len(batch.stale)
             workers = self.workers if may_go_ahead else 0
             batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, neighbours)
+
+    def _aside(self, conn: Connection, batch: Batch, move: Callable[[], T]) -> T | None:
+        """Make a move; None where it fails in a round that is done again, which goes on without it."""
+        if not batch.is_apart:
+            return move()
+        try:
+            with conn.begin_nested():
+                return move()
+        except Exception as error:  # noqa: BLE001 - health tells
+            self.hindrance = error
+            return None
 
     def _finish(self, conn: Connection, batch: Batch) -> list[RunningJob]:
         again = self.trouble is not None
@@ -344,4 +369,4 @@ class Dispatcher:
             pause = min(
                 pause, min(NOTE_S, limit.total_seconds()) if began is None else began + limit.total_seconds() - Monotonic.now()
             )
-        return max(pause, 0.0)
+        return max(pause, 0.0 if self.hindrance is None else HINDERED_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ class Node:
         self._on_failure = on_failure
         self.failure: str | None = None
         self.was_stopped = False  # and who stopped it waits no more, also where code goes on
-        self._workers: list[Worker] = []
+        self._workers: dict[int, Worker] = {}
         self._seats = workers
         self._has_left = threading.Event()
         self._scope = Scope((), queues)
@@ -187,7 +188,7 @@ class Node:
                 signals.wait(self._has_left, _GRACE_S)
             if self._has_left.is_set():
                 self._thread.join(_GRACE_S)
-                for worker in self._workers:
+                for worker in self._workers.values():
                     worker.join(_GRACE_S)
         self.was_stopped = True
 
@@ -206,6 +207,8 @@ class Node:
         problems = [self.failure] if self.failure else []
         if trouble is not None:
             problems.append(f"the database does not work: {trouble}")
+        if dispatcher.hindrance is not None:
+            problems.append(f"some rows cannot be written, and are tried again: {dispatcher.hindrance}")
         if leftovers >= self._seats:
             problems.append(f"the code of {leftovers} timed-out attempts still runs; more will hold up the workers")
         if not self._thread.is_alive() and not self._has_left.is_set():
@@ -214,10 +217,10 @@ class Node:
             ok=not problems,
             problems=tuple(problems),
             dispatcher="failed" if self.failure else "stopping" if dispatcher.is_draining else "running",
-            workers=sum(worker.is_alive and not worker.quits for worker in self._workers),
+            workers=sum(worker.is_alive and not worker.quits for worker in self._workers.values()),
             busy=len(dispatcher.in_flight),
             leftovers=leftovers,
-            unsaved=len(self._desk.ended),
+            unsaved=len(self._desk.ended) + dispatcher.kept,
             database="ok" if trouble is None else str(trouble),
         )
 
@@ -265,8 +268,8 @@ class Node:
         return self._scope
 
     def _hire(self) -> None:
-        worker = self._worker(len(self._workers) + 1)
-        self._workers.append(worker)
+        number = next(one for one in itertools.count(1) if one not in self._workers or not self._workers[one].is_alive)
+        worker = self._workers[number] = self._worker(number)
         worker.start()
         self._shop.reporter.tell("worker", worker.number, "start", self._shop.clock())
 
@@ -277,14 +280,14 @@ class Node:
 
     def _replace(self, job: RunningJob) -> None:
         """Hire a worker in the place of one whose code ran over its timeout; as many as there were at most."""
-        stuck = self._workers[(job.worker or 1) - 1]
+        stuck = self._workers[job.worker or 1]
         if len(self._dispatcher.leftovers) > self._seats or stuck.quits or self._dispatcher.is_draining:
             return
         if self._desk.give_up(job, stuck):
             self._hire()
 
     def _leave(self) -> None:
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.inbox.put(None)
             self._shop.reporter.tell("worker", worker.number, "quit", self._shop.clock())
         self._shop.database.off_commit(self._wake.ring)

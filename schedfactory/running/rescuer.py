@@ -86,5 +86,11 @@ class Rescuer:
                 self._beyond_help.add(other)
                 _log.exception("the jobs of node %d, which has died, cannot be taken from it", other)
             return
-        _log.warning("node %d has died; %d jobs were taken from it: %s", other, len(rescued), rescued[:20])
+        _log.log(
+            logging.WARNING if rescued else logging.INFO,
+            "node %d has died; %d jobs were taken from it: %s",
+            other,
+            len(rescued),
+            rescued[:20],
+        )
         self._waiting.announce(job_id for job_id, status in rescued if status in FINAL)

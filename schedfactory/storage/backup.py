@@ -25,12 +25,13 @@ def copy(database: Database, target: Path) -> Path:
     """Copy the database to a new file, which gets its name once it is whole, checked and synced.
 
     Raises:
-        FileExistsError: there is something of that name.
+        FileExistsError: there is something of that name, or the log or locks of what was.
         StorageError, StorageFull: it could not be made; nothing is left of it.
     """
     target = target.absolute()
-    if os.path.lexists(target):
-        raise FileExistsError(_TAKEN.format(target))
+    for taken in (target, *(Path(f"{target}{end}") for end in ("-wal", "-journal", "-shm", "-nodes"))):
+        if os.path.lexists(taken):  # the log of an earlier file of that name would be carried out on this one
+            raise FileExistsError(_TAKEN.format(taken))
     unfinished = Path(f"{target}.{secrets.token_hex(4)}.unfinished")
     with _telling(database, target):
         try:

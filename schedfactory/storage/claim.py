@@ -207,18 +207,25 @@ def take(conn: Connection, rows: Sequence[Row], node: int, workers: Sequence[int
     """Make rows of `Scope.due` running: one for each of `workers`, the rest ahead of them, of no worker yet.
 
     Each job's `fence` grows by one, so that an earlier, slower attempt can no longer finish it.
+
+    Raises:
+        RuntimeError: a trigger of the user's has kept rows as they were.
     """
     at = stamp(now)
-    _TAKE.run_many(conn, [(row[0], node, worker, at) for row, worker in zip(rows, workers)])
+    taken = _TAKE.run_many(conn, [(row[0], node, worker, at) for row, worker in zip(rows, workers)])
     ahead = rows[len(workers) :]
     if ahead:
-        _TAKE_AHEAD.run(conn, (codec.encode([row[0] for row in ahead]), node, at))
+        taken += _TAKE_AHEAD.run(conn, (codec.encode([row[0] for row in ahead]), node, at)).rowcount
+    if taken != len(rows):
+        raise RuntimeError(f"{len(rows) - taken} of {len(rows)} jobs stayed queued when they were claimed")
 
 
-def refuse(conn: Connection, job_id: int, error: str, now: datetime) -> None:
-    """End a job `failed`/`error` that cannot be taken, since what SQL has written into its row leaves no room."""
-    _REFUSE.run(conn, (job_id, error, stamp(now)))
+def refuse(conn: Connection, job_id: int, error: str, now: datetime) -> bool:
+    """End a job `failed`/`error` that cannot be taken, for what SQL has written into its row; return whether that worked."""
+    if not _REFUSE.run(conn, (job_id, error, stamp(now))).rowcount:
+        return False
     totals.add_jobs(conn, [job_id])
+    return True
 
 
 def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:

@@ -58,6 +58,7 @@ class Database:
     def _reset(self) -> None:
         self._opening = threading.Lock()
         self._readers = fork.Readers()
+        self._held: list[Callable[[], None]] = []
         self._leading = threading.Lock()
         self._leader = 0  # the thread that holds it while it writes
         self._waiting: deque[_Ticket[Any]] = deque()
@@ -115,11 +116,11 @@ class Database:
                 # A commit that changes nothing is not synced; this one changes a row to what it is.
                 driver.execute("UPDATE schedfactory_version SET version_num = version_num").close()
                 driver.execute("COMMIT").close()
-            except sqlite3.Error as error:
-                self._roll_back()
-                raise self._meaning(error) or error from error
-            finally:
                 driver.execute(f"PRAGMA synchronous={self._durability}").close()
+            except sqlite3.Error as error:
+                with suppress(sqlite3.Error):
+                    self._disconnect()  # the next use opens it anew, with its own durability
+                raise self._meaning(error) or error from error
 
     @contextmanager
     def read(self, *, for_people: bool = False) -> Iterator[Connection]:
@@ -131,7 +132,8 @@ class Database:
         Raises:
             StorageError: the database said no.
         """
-        self._readers.enter()
+        readers = self._readers
+        readers.enter(is_urgent=self._leader == threading.get_ident())
         try:
             with self._open().engine.connect() as connection:
                 yield connection
@@ -141,7 +143,8 @@ class Database:
                 raise
             raise meaning from error
         finally:
-            self._readers.leave()
+            if readers is self._readers:  # else this is a forked child
+                readers.leave()
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
@@ -318,21 +321,22 @@ class Database:
         """Leave to the parent what it had open, and start anew in this forked child."""
         _abandoned.append(self._connections)
         self._bells = []
-        self._is_spoilt |= self._readers.are_there
+        self._is_spoilt |= self._readers.are_there or self._connections is not None
         self._reset()
 
     def hold_still(self) -> None:
         """Before a fork: close everything, because SQLite's own notes of its locks would be wrong in the child."""
-        self._leading.acquire()
+        self._held = [self._readers.go_on]  # what an interrupt of this leaves to be undone, too
         self._readers.hold()
-        self._opening.acquire()
+        for lock in (self._leading, self._opening):
+            lock.acquire()
+            self._held.append(lock.release)
         if not self._readers.are_there:
             self._disconnect()
 
     def go_on(self) -> None:
-        self._opening.release()
-        self._readers.go_on()
-        self._leading.release()
+        while self._held:
+            self._held.pop()()
         for bell in self._bells:  # a dispatcher watches the log, which may be another file now
             bell()
 

@@ -47,6 +47,8 @@ def examine(database: Database, tasks: TaskRegistry) -> list[Finding]:
     found = list(_build())
     try:
         surroundings.refuse_unsafe(path)
+        if not path.exists() and path.parent.is_dir():
+            return found  # which opening it would make
         with database.read() as conn:
             found += _permissions(path)
             found += _damage(path, conn) or [*_log(path), *_counters(path, conn), *_orphans(path, conn), *_tasks(conn, tasks)]

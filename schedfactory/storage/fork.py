@@ -39,11 +39,11 @@ class Readers:
     def are_there(self) -> bool:
         return bool(self._connections)
 
-    def enter(self) -> None:
-        """Let the calling thread read; one that reads already need not wait."""
+    def enter(self, *, is_urgent: bool = False) -> None:
+        """Let the calling thread read; one that reads already need not wait, nor one whom a writer waits for."""
         thread = threading.get_ident()
         with self._gate:
-            self._gate.wait_for(lambda: not self._is_held or thread in self._connections)
+            self._gate.wait_for(lambda: not self._is_held or is_urgent or thread in self._connections)
             self._connections[thread] = self._connections.get(thread, 0) + 1
 
     def leave(self) -> None:
@@ -69,16 +69,17 @@ class Readers:
 
 def _before() -> None:
     _forking.acquire()
-    _held[:] = list(_all)  # also one that is being opened right now
-    for database in _held:
+    for database in list(_all):  # also one that is being opened right now
+        _held.append(database)
         database.hold_still()
 
 
 def _in_parent() -> None:
-    for database in _held:
-        database.go_on()
-    _held.clear()
-    _forking.release()
+    try:
+        while _held:
+            _held.pop().go_on()
+    finally:
+        _forking.release()
 
 
 def _in_child() -> None:

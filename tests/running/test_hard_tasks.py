@@ -200,3 +200,67 @@ def test_two_names_of_one_file_are_one_database(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
     one, other = Scheduler(tmp_path / "real.db"), Scheduler(tmp_path / "link.db")
     assert one._house.database.path == other._house.database.path == (tmp_path / "real.db").resolve()
+
+
+def test_an_interrupt_while_a_fork_waits_for_readers_leaves_the_database_usable(
+    program: Callable[..., subprocess.Popen[str]],
+) -> None:
+    found = program(
+        """
+        import os, signal, threading, time
+        from schedfactory import Scheduler
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        scheduler = Scheduler("jobs.db")
+        scheduler.counts()
+        reads, ends = threading.Event(), threading.Event()
+
+        def read():
+            with scheduler.reading():
+                reads.set()
+                ends.wait(60)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        reads.wait()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        ends.set()
+        reader.join()
+        scheduler.remote("x").enqueue()
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(scheduler.counts()["queued"])
+        """
+    )
+    out, _ = found.communicate(timeout=60)
+    assert out == "1\n"
+
+
+def test_a_second_run_of_one_scheduler_leaves_the_first_one_its_end(scheduler: Scheduler) -> None:
+    first = threading.Thread(target=scheduler.run, args=(1,))
+    first.start()
+    while not scheduler.is_running:
+        time.sleep(0.001)
+    with pytest.raises(RuntimeError, match="runs already"):
+        scheduler.run(1)
+    scheduler.stop()
+    first.join(60)
+    assert not first.is_alive()
+
+
+def test_numbers_of_workers_that_have_ended_are_given_again(scheduler: Scheduler) -> None:
+    @scheduler.task(name="slow", timeout="20ms")
+    def slow() -> None:
+        time.sleep(0.05)
+
+    with scheduler.running(workers=2):
+        scheduler.enqueue_many([slow.call() for _ in range(30)])[-1].wait("60s")
+        scheduler.wait_idle("60s")
+        assert scheduler._node is not None
+        assert len(scheduler._node._workers) <= 8

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 import schedfactory
-from schedfactory import Fail, Job, Scheduler
+from schedfactory import Fail, Job, Scheduler, current_job
 
 
 @pytest.fixture
@@ -178,3 +180,73 @@ def test_no_module_could_unpickle_evaluate_or_import_by_name_but_those_that_find
                 found.add(str(file.relative_to(package)))
     # --app of the command line, the module in which a registered task was defined, and what it says to its own process.
     assert found == {"cli/source.py", "running/child.py", "running/line.py"}
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "BEFORE UPDATE OF progress ON schedfactory_jobs WHEN new.id = 1 BEGIN SELECT RAISE(ABORT, 'no')",
+        "BEFORE UPDATE ON schedfactory_jobs WHEN new.id = 2 AND new.status = 'queued' BEGIN SELECT RAISE(ABORT, 'no')",
+        "BEFORE UPDATE ON schedfactory_jobs WHEN new.id = 3 AND new.status = 'cancelled' BEGIN SELECT RAISE(ABORT, 'no')",
+        "BEFORE UPDATE ON schedfactory_jobs WHEN new.id = 4 BEGIN SELECT RAISE(ABORT, 'no')",
+        "BEFORE UPDATE ON schedfactory_jobs WHEN new.id = 4 AND new.status = 'running' BEGIN SELECT RAISE(IGNORE)",
+        "BEFORE UPDATE ON schedfactory_jobs WHEN new.id = 4 BEGIN SELECT RAISE(IGNORE)",
+    ],
+    ids=["progress", "what has become due", "what has expired", "any change", "a claim that is ignored", "all is ignored"],
+)
+def test_a_trigger_that_refuses_a_change_of_one_job_stops_no_other(scheduler: Scheduler, path: Path, when: str) -> None:
+    gate, ran = threading.Event(), []
+
+    @scheduler.task(name="talks")
+    def talks() -> None:
+        current_job().set_progress(0.5)
+        gate.wait(60)
+
+    @scheduler.task(name="work")
+    def work(number: int) -> None:
+        ran.append(number)
+
+    talks.enqueue()
+    work.options(delay="200ms").enqueue(2)
+    scheduler.remote("nobody's").options(expires="100ms").enqueue()
+    work.options(priority=50).enqueue(4)
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript(f"CREATE TRIGGER refuse {when}; END")
+    with scheduler.running(workers=2):
+        for number in range(10, 20):
+            assert work.enqueue(number).wait("60s").status == "succeeded"
+        assert scheduler.health().dispatcher == "running"
+        gate.set()
+    assert ran.count(4) <= 1
+    assert set(range(10, 20)) <= set(ran)
+
+
+def test_an_end_that_is_refused_is_a_problem_of_health(
+    scheduler: Scheduler, path: Path, ended_within: Callable[..., None]
+) -> None:
+    @scheduler.task(name="work")
+    def work() -> None: ...
+
+    scheduler.counts()
+    with closing(sqlite3.connect(path)) as other, scheduler.running(workers=1):
+        other.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON schedfactory_jobs WHEN new.status = 'succeeded'"
+            " BEGIN SELECT RAISE(ABORT, 'no successes here'); END"
+        )
+        work.enqueue()
+        ended_within(lambda: scheduler.health().unsaved == 1)
+        health = scheduler.health()
+        assert not health.ok
+        assert "no successes here" in health.problems[0]
+        other.execute("DROP TRIGGER refuse")
+
+
+@pytest.fixture
+def ended_within() -> Callable[[Callable[[], bool]], None]:
+    def wait(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    return wait

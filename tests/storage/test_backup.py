@@ -374,3 +374,15 @@ def test_in_the_place_of_the_original_what_ran_starts_again_at_once(path: Path, 
         scheduler.task(name="work")(work_of_the_copy)
         assert scheduler.run_due() == 1
         assert (scheduler.get(1).result, scheduler.get(1).crashes) == ("the copy", 1)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal", "-shm", "-nodes"])
+def test_what_is_left_of_an_earlier_file_of_that_name_is_refused_since_it_would_be_carried_out_on_the_copy(
+    scheduler: Scheduler, target: Path, end: str
+) -> None:
+    scheduler.remote("x").enqueue()
+    left = Path(f"{target}{end}")
+    left.write_bytes(b"")
+    with pytest.raises(FileExistsError, match=end):
+        scheduler.backup(target)
+    assert not target.exists()

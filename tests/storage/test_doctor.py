@@ -373,3 +373,8 @@ def test_a_python_patched_by_gevent_is_refused(path: Path, module: str) -> None:
         f"{path} {path} cannot be used here: gevent has patched {module!r}"
     ] * 3
     assert not path.exists()
+
+
+def test_a_missing_file_is_not_made_by_the_doctor(path: Path) -> None:
+    assert [finding.code for finding in Scheduler(path).doctor() if finding.code != "sqlite"] == []
+    assert not path.exists()
