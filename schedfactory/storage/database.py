@@ -49,7 +49,7 @@ class Database:
         self.log = Path(f"{path}-wal")  # every commit is written there first
         self._durability = durability
         self._lock_timeout_s = lock_timeout_s
-        self._may_migrate = may_migrate
+        self.may_migrate = may_migrate
         self._bells: list[Callable[[], None]] = []
         self._is_spoilt = False
         self._reset()
@@ -153,7 +153,7 @@ class Database:
             StorageError: it cannot be opened.
             SchemaTooOld, SchemaTooNew: the tables do not fit.
         """
-        self._may_migrate = self._may_migrate or migrate
+        self.may_migrate = self.may_migrate or migrate
         self._open()
 
     def version(self) -> int | None:
@@ -218,7 +218,7 @@ class Database:
         with self._opening:
             if self._connections is None:
                 try:
-                    self._connections = connect(self.path, self._durability, self._lock_timeout_s, self._may_migrate)
+                    self._connections = connect(self.path, self._durability, self._lock_timeout_s, self.may_migrate)
                     _log.info("schedfactory uses %s", self.path)
                 except Exception as error:
                     meaning = self._meaning(error)

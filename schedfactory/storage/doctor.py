@@ -47,7 +47,7 @@ def examine(database: Database, tasks: TaskRegistry) -> list[Finding]:
     found = list(_build())
     try:
         surroundings.refuse_unsafe(path)
-        if not path.exists() and path.parent.is_dir():
+        if database.may_migrate and not path.exists() and path.parent.is_dir():
             return found  # which opening it would make
         with database.read() as conn:
             found += _permissions(path)

@@ -95,7 +95,8 @@ def test_only_what_is_queued_and_held_by_nobody_is_taken(table, workers, other):
     rows = table.write(lambda conn: Scope(("work",), None).due(conn, 1))
     table.set(**other)
     before = table.all()
-    table.write(lambda conn: claim.take(conn, rows, HERE, workers, table.clock.now))
+    with pytest.raises(RuntimeError, match="1 of 1 jobs stayed queued"):
+        table.write(lambda conn: claim.take(conn, rows, HERE, workers, table.clock.now))
     assert rows
     assert table.all() == before
 

@@ -126,8 +126,9 @@ def test_a_row_that_is_taken_is_not_taken_again(still: Scheduler, database: Data
     def twice(conn: Any) -> None:
         rows = Scope(["work"], None).due(conn, 1)
         claim.take(conn, rows, 1, [1], clock.now)
-        claim.take(conn, rows, 2, [2], clock.now)
-        claim.take(conn, rows, 3, [], clock.now)
+        for node, workers in ((2, [2]), (3, [])):
+            with pytest.raises(RuntimeError, match="stayed queued"):
+                claim.take(conn, rows, node, workers, clock.now)
 
     database.write(twice)
     assert client.execute("SELECT node, worker, fence, attempt FROM schedfactory_jobs").fetchone() == (1, 1, 1, 1)
