@@ -36,7 +36,6 @@ class Rescuer:
         self._lease_s = lease_s
         self._due_at = 0.0
         self._beat_at = 0.0
-        self._is_hindered = False  # and has said so
         self._beyond_help: set[int] = set()
         self._heard: dict[int, tuple[int, float]] = {}  # the beat of each silent node, and since when it has been that
 
@@ -56,11 +55,8 @@ class Rescuer:
                 self._database.write(lambda conn: nodes.beat(conn, self._node), quiet=True)
             if not others.alive and not others.is_watched:
                 pause = ALONE_S
-            self._is_hindered = False
-        except StorageError as error:
-            if not self._is_hindered:
-                self._is_hindered = True
-                _log.warning("node %d cannot look after other nodes: %s", self._node, error)
+        except StorageError as error:  # the dispatcher, whose rounds write, says so once
+            _log.info("node %d cannot look after other nodes: %s", self._node, error)
         self._due_at = Monotonic.now() + pause
         return pause
 
