@@ -90,9 +90,7 @@ class Database:
         self._waiting.append(ticket)
         with self._leading:
             if not ticket.is_done:
-                if ticket not in self._waiting:  # its leader was interrupted
-                    self._waiting.append(ticket)
-                self._lead()
+                self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         return cast("T", ticket.value)
@@ -227,12 +225,14 @@ class Database:
                     raise meaning from error
             return self._connections
 
-    def _lead(self) -> None:
+    def _lead(self, own: _Ticket[Any]) -> None:
         batch: list[_Ticket[Any]] = []
         try:
             self._leader = threading.get_ident()
             while self._waiting:
                 batch.append(self._waiting.popleft())
+            if own not in batch:  # its leader was interrupted
+                batch.append(own)
             if not self._carry_out(batch):
                 for ticket in batch:  # alone each, so that one's mistake is only its own
                     self._carry_out([ticket])

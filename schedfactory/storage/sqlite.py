@@ -160,7 +160,7 @@ def _insist(connection: sqlite3.Connection, sql: str, deadline: float) -> None:
     pause = 0.0005
     while True:
         try:
-            connection.execute(sql).close()
+            connection.execute(sql)
             return
         except sqlite3.OperationalError as error:
             if not is_busy(error) or connection.in_transaction != before or Monotonic.now() >= deadline:
