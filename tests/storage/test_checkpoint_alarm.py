@@ -148,9 +148,9 @@ def test_the_count_of_what_was_written_goes_on_after_a_new_connection(
     scheduler.enqueue_many([scheduler.remote("work").call(n=n) for n in range(3_000)])
     scheduler.close()
     monkeypatch.setattr(checkpoint, "_PAGES", 350)
-    for _ in range(20):
+    for _ in range(30):
         scheduler.remote("work").enqueue()
-    assert in_the_file(path) == 3_016
+    assert in_the_file(path) == 3_024
     scheduler.close()
 
 
