@@ -199,6 +199,7 @@ def test_a_kill_of_the_parent_takes_its_worker_processes_along(
     parent = program(_RUN)
     pid = int(_wait_for(lambda: pids.exists() and pids.read_text(), "the start"))
     parent.kill()
+    parent.wait()  # the worker process may be gone before the last of its parent's threads
     _wait_for(lambda: _is_gone(pid), "the end of the worker process")
     tasks.scheduler.run_due(limit=0)
     job = job.refresh()
