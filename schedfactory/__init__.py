@@ -27,10 +27,11 @@ from schedfactory.model.errors import (
 from schedfactory.model.health import Finding, Health
 from schedfactory.model.job import Attempt, Job
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
-from schedfactory.model.task import Call, RemoteTask, Task, TaskRegistry
+from schedfactory.model.task import Call, RemoteTask, Task
 from schedfactory.running.context import current_job
 from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables

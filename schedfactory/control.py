@@ -31,11 +31,6 @@ class Control(Queries):
     def _forget_threads(self) -> None:
         self._guard = threading.RLock()  # a signal's handler may call stop() anywhere
         self._node: Node | None = None
-        self._run_ends: queue.SimpleQueue[None] | None = None  # while run() waits; a signal's handler may put into it
-
-    def _end_run(self) -> None:
-        if self._run_ends is not None:
-            self._run_ends.put(None)
 
     def _drain(self) -> None:
         if self._node is not None:
@@ -53,6 +48,9 @@ class Control(Queries):
             RuntimeError: it runs already.
             StorageError: the database cannot be used.
         """
+        self._start(workers, queues)
+
+    def _start(self, workers: int | None, queues: Sequence[str] | None, on_drain: Callable[[], None] = lambda: None) -> Node:
         context.refuse_worker_process("start()")
         count = 4 if workers is None else workers
         if isinstance(count, bool) or not isinstance(count, int):
@@ -64,9 +62,10 @@ class Control(Queries):
         with self._guard:
             if self._node is not None and not (self._node.has_left or self._node.was_stopped):
                 raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-            node = Node(self._house.shop(self), count, queues, self._end_run)
+            node = Node(self._house.shop(self), count, queues, on_drain)
             self._node = node
             node.start()
+        return node
 
     def stop(self, timeout: DurationLike = "30s") -> None:
         """Claim no more, let running jobs end, and give back what has not started. Nothing starts after this returns.
@@ -75,7 +74,6 @@ class Control(Queries):
         ends; then its result is stored, if this process still lives. Does nothing where nothing runs.
         """
         seconds = min(duration(timeout, "timeout").total_seconds(), threading.TIMEOUT_MAX / 2)
-        self._end_run()
         with self._guard:
             node = self._node
         if node is None or node.was_stopped:
@@ -103,15 +101,12 @@ class Control(Queries):
         Raises:
             SystemExit: 70, when the dispatcher cannot be kept alive, or the file is damaged.
         """
-        if self.is_running:
-            raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-        self._run_ends = queue.SimpleQueue()
-        with signals.caught(self._end_run):
-            self.start(workers, queues)
-            node = self._node
-            signals.wait_for_one(self._run_ends)
+        ends: queue.SimpleQueue[None] = queue.SimpleQueue()  # no event, whose own lock a signal's handler might wait for
+        with signals.caught(lambda: ends.put(None)):
+            node = self._start(workers, queues, lambda: ends.put(None))
+            signals.wait_for_one(ends)
             self.stop()
-            if node is not None and node.failure is not None:
+            if node.failure is not None:
                 raise SystemExit(70)
 
     def run_due(self, limit: int | None = None) -> int:

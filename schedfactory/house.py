@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from schedfactory.features.retention import Retention
-from schedfactory.model.task import TaskRegistry
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.running.node import Flag, Shop
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting

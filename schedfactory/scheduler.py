@@ -18,7 +18,8 @@ from schedfactory.model.clock import Clock, DurationLike, Monotonic
 from schedfactory.model.errors import PayloadTooLarge
 from schedfactory.model.job import Job
 from schedfactory.model.options import KEPT, CallOptions, KeepLike
-from schedfactory.model.task import Call, Isolation, OnCrash, RemoteTask, Task, TaskRegistry
+from schedfactory.model.registry import TaskRegistry
+from schedfactory.model.task import Call, Isolation, OnCrash, RemoteTask, Task
 from schedfactory.running import context
 from schedfactory.settings import Given, Settings
 from schedfactory.storage import enqueue

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from schedfactory.model.options import Keep
-from schedfactory.model.task import TaskRegistry
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.storage import changes
 
 if TYPE_CHECKING:

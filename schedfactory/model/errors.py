@@ -93,12 +93,16 @@ class SchemaTooNew(SchedfactoryError):
 
 
 class StorageError(SchedfactoryError):
-    """The database could not do it. `path` names the file; `is_final` says that trying again cannot help."""
+    """The database could not do it. `path` names the file.
 
-    def __init__(self, message: str, path: str = "", *, is_final: bool = False) -> None:
+    `is_final` says that trying again cannot help; `is_refusal` that the file is well, and a constraint or a trigger said no.
+    """
+
+    def __init__(self, message: str, path: str = "", *, is_final: bool = False, is_refusal: bool = False) -> None:
         super().__init__(message)
         self.path = path
         self.is_final = is_final
+        self.is_refusal = is_refusal
 
 
 class DatabaseBusy(StorageError):

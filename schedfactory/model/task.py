@@ -1,21 +1,21 @@
-"""Tasks, calls and registries: what can run, and what is asked to."""
+"""Tasks and calls: what can run, and what is asked to."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
 
 import msgspec
 
 from schedfactory.model.arguments import Arguments, dumps_unchecked
-from schedfactory.model.errors import NotConfigured, UnknownTask
+from schedfactory.model.errors import NotConfigured
 from schedfactory.model.job import Job
-from schedfactory.model.options import CallOptions, Keep, KeepLike, Options, check_keep
+from schedfactory.model.options import CallOptions, KeepLike, Options, check_keep
 from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]
@@ -197,126 +197,6 @@ class RemoteTask:
         return self._home.enqueue_calls((self.call(**kwargs),))[0]
 
 
-class TaskRegistry:
-    """Tasks without a scheduler, for libraries and app factories; `scheduler.include(registry)` brings them in.
-
-    >>> tasks = TaskRegistry()
-    >>> @tasks.task(name="report")
-    ... def report(month: str) -> str:
-    ...     return month.upper()
-    >>> report("may")
-    'MAY'
-    """
-
-    def __init__(self) -> None:
-        self._tasks: dict[str, Task[..., Any]] = {}
-        self._by_function: dict[Callable[..., Any], Task[..., Any]] = {}
-        self._parents: list[TaskRegistry] = []
-        self._home: Home | None = None
-
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        aliases: Iterable[str] = (),
-        on_crash: OnCrash = "requeue",
-        isolation: Isolation = "thread",
-        keep: KeepLike | None = None,
-        **options: Unpack[CallOptions],
-    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-    def task(self, *function: Any, **options: Any) -> Any:
-        """Register a function as a task, with the options its jobs have unless a call says otherwise.
-
-        Args:
-            name: the stable name in the rows; without it "module:qualname".
-            aliases: older names whose rows this task runs too.
-            on_crash: when a process dies under the job, "requeue" runs it again, and ends it `failed`/`crashed` the third
-                time; "fail" does so at once: after a start whose end was not recorded it never starts again by itself.
-            isolation: "process" runs its jobs in a worker process, started on demand, which is killed at a timeout, a few
-                seconds after a cancel, and with this process; where it dies, only its own job is charged with a crash.
-            keep: how long finished jobs of this task stay, in the place of the scheduler's `keep`: a duration, or a mapping
-                by final status in which None means for ever.
-            options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`; `retry` may hold callables
-                and exception classes here.
-
-        Raises:
-            TypeError: a lambda, a method, a nested function without `name`, or with `isolation="process"`, an `async def` or a
-                generator, or an annotation that JSON cannot tell apart.
-            ValueError: a bad option, or a name that another function has.
-        """
-        if function:
-            return self.add(Task(*function, **options))
-        return lambda found: self.add(Task(found, **options))
-
-    def add(self, task: Task[P, R]) -> Task[P, R]:
-        """Register a task that exists; a redefinition of the same function replaces the older one (a reload, a notebook)."""
-        for name in (task.name, *task.aliases):
-            other = self._tasks.get(name)
-            if other is not None and other is not task and _place(other.function) != _place(task.function):
-                raise ValueError(f"the task name {name!r} is taken by {_place(other.function)}. Pass another name=.")
-        for parent in self._parents:
-            parent.add(task)
-        if self._home is not None:
-            task.belong_to(self._home)
-        for name in (task.name, *task.aliases):
-            self._tasks[name] = task
-        self._by_function[task.function] = task
-        return task
-
-    def include(self, registry: TaskRegistry) -> None:
-        """Bring in all tasks of another registry, also those that it gets later."""
-        if not isinstance(registry, TaskRegistry):
-            raise TypeError(f"{registry!r} is no TaskRegistry. Pass one; a Scheduler's own is scheduler.tasks.")
-        if registry is self or registry.includes(self):
-            raise ValueError(f"{registry!r} cannot be included: it would include itself.")
-        for task in list(registry._tasks.values()):
-            self.add(task)
-        registry._parents.append(self)
-
-    def includes(self, other: TaskRegistry) -> bool:
-        """Tell whether the tasks of another registry come in here, also by way of a third one."""
-        return any(parent is self or self.includes(parent) for parent in other._parents)
-
-    def serve(self, home: Home) -> None:
-        """Make the calls of the tasks registered from now on jobs of `home`."""
-        self._home = home
-
-    def ensure(self, function: Callable[P, R]) -> Task[P, R]:
-        """Return the task of a function, registered on the way."""
-        if isinstance(function, Task):
-            return function if function.name in self._tasks else self.add(function)
-        known = self._by_function.get(function) if isinstance(function, Hashable) else None
-        return self.add(Task(function)) if known is None else cast("Task[P, R]", known)
-
-    def get(self, name: str) -> Task[..., Any]:
-        """Return the task of that name or alias.
-
-        Raises:
-            UnknownTask: there is none.
-        """
-        try:
-            return self._tasks[name]
-        except KeyError:
-            raise UnknownTask(
-                f"no task is named {name!r} here. Import its module, or register it with @scheduler.task."
-            ) from None
-
-    def find(self, name: str) -> Task[..., Any] | None:
-        """Return the task of that name or alias, or None."""
-        return self._tasks.get(name)
-
-    def kept(self) -> dict[str, Keep]:
-        """Return how long the jobs of tasks that say so are kept, by name and alias."""
-        return {name: task.keep for name, task in self._tasks.items() if task.keep is not None}
-
-    def names(self) -> tuple[str, ...]:
-        """Return all names and aliases, sorted."""
-        return tuple(sorted(self._tasks))
-
-
 def name_of(function: Callable[..., Any]) -> str:
     """Return "module:qualname", the same whether the module is imported or run as a script."""
     module = function.__module__
@@ -366,7 +246,3 @@ def _check_isolation(isolation: Isolation, function: Callable[..., Any]) -> Isol
             'Define it at the top of a module, or leave out isolation="process".'
         )
     return isolation
-
-
-def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"

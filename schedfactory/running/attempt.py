@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from schedfactory.model import codec, outcome
 from schedfactory.model.clock import Clock
 from schedfactory.model.outcome import Outcome
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
-from schedfactory.model.task import Task, TaskRegistry
+from schedfactory.model.task import Task
 from schedfactory.running import context
 
 

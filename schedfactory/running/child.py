@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from schedfactory.model import outcome
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.outcome import Outcome
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
-from schedfactory.model.task import Task, TaskRegistry
+from schedfactory.model.task import Task
 from schedfactory.running import context, signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.line import ChildLine

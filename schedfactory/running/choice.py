@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from schedfactory.model.outcome import MAX_CRASHES
@@ -60,7 +59,9 @@ class Choice:
         if rows:
             numbers = [seat.number for seat in batch.seats]
             if batch.is_apart:
-                rows = self._take_each(conn, rows, numbers, batch)
+                each = claim.take_each(conn, rows, self._node, numbers, batch.now)
+                rows, batch.has_more = each.taken, bool(each.refused)
+                self._hopeless.update(each.hopeless)
             else:
                 claim.take(conn, rows, self._node, numbers[: len(rows)], batch.now)
             claim.forbid_repeats(conn, [row[0] for row in rows if row[_ON_CRASH] is None and self.starts_once(row)])
@@ -74,29 +75,6 @@ class Choice:
     def note(self, row: Row) -> None:
         if self._is_suspect(row):
             self.suspects.add(row[0])
-
-    def _take_each(self, conn: Connection, rows: list[Row], workers: list[int], batch: Batch) -> list[Row]:
-        """Take rows one by one; what cannot be, for what SQL has written into it, fails and says so."""
-        taken: list[Row] = []
-        for row in rows:
-            if len(taken) < len(workers):
-                try:
-                    with conn.begin_nested():
-                        claim.take(conn, [row], self._node, [workers[len(taken)]], batch.now)
-                    taken.append(row)
-                except Exception as error:  # noqa: BLE001 - told by the row
-                    if self._refuse(conn, row[0], error, batch.now):
-                        batch.has_more = True
-                    else:
-                        self._hopeless.add(row[0])
-        return taken
-
-    def _refuse(self, conn: Connection, job_id: int, error: Exception, now: datetime) -> bool:
-        try:
-            with conn.begin_nested():
-                return claim.refuse(conn, job_id, f"its row cannot be claimed: {error}", now)
-        except Exception:  # noqa: BLE001 - then it cannot be told by the row either
-            return False
 
     def _without_company(self, rows: list[Row], neighbours: int) -> list[Row]:
         """Keep a suspect apart: it runs with no other job, which its next death might take along.

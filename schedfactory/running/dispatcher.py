@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from schedfactory.model.clock import Clock, Monotonic
@@ -15,10 +15,11 @@ from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.choice import Choice
 from schedfactory.running.desk import Batch, Desk, Seat, emptied
+from schedfactory.running.limits import Limits
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
-from schedfactory.storage import claim, finish, notes, sqlite
+from schedfactory.storage import apart, claim, finish, notes, sqlite
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.finish import Ended
@@ -48,7 +49,7 @@ class Dispatcher:
         seen: the version of the database that the latest round has acted upon.
         has_more: there was more due than one round takes on.
         trouble: what the database said last, while it does not work.
-        hindrance: what kept the last round from being done at once, such as a trigger of the user's.
+        hindrance: what keeps rounds from being done at once, or ends from being stored, such as a trigger of the user's.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Dispatcher:
         self._claimed_ahead_at = 0.0
         self._noted_at = 0.0
         self._trouble_s = 0.0
-        self._limits: dict[int, timedelta] = {}
+        self._limits = Limits()
         # To be given back, and never run here any more: a commit that failed may have done it.
         self._stale: list[RunningJob] = []
         self._kept: list[Ended] = []  # ends that the database refuses, for what SQL has made of it
@@ -136,12 +137,14 @@ class Dispatcher:
     def _write(self, batch: Batch) -> None:
         try:
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
-            self.hindrance = None
-        except StorageError:
-            raise
-        except Exception as error:  # noqa: BLE001 - tried again one by one: what SQL did to one row must not stop the others
+            if not self._kept:  # which are brought again now and then, and would be refused again
+                self.hindrance = None
+        except Exception as error:  # tried again one by one: what SQL did to one row must not stop the others
+            if isinstance(error, StorageError) and not error.is_refusal:
+                raise
             if self.hindrance is None:
-                _log.warning("node %d: a round failed (%s) and is done again, job by job", self.node, error)
+                jobs = [job.id for job, _, _ in batch.ended][:20]
+                _log.error("node %d: a round failed (%s), and is done again job by job. It brought %s", self.node, error, jobs)
             self.hindrance = error
             batch.is_apart = True
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
@@ -189,6 +192,7 @@ class Dispatcher:
     def _transact(self, conn: Connection, batch: Batch) -> None:
         now = batch.now
         batch.seen = sqlite.data_version(conn)
+        batch.claimed, batch.expired = [], []  # what an earlier run of this found was rolled back
         if self.trouble is not None:
             claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.in_flight.values()])
         ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
@@ -221,28 +225,15 @@ class Dispatcher:
 
     def _aside(self, conn: Connection, batch: Batch, move: Callable[[], T]) -> T | None:
         """Make a move; None where it fails in a round that is done again, which goes on without it."""
-        if not batch.is_apart:
-            return move()
-        try:
-            with conn.begin_nested():
-                return move()
-        except Exception as error:  # noqa: BLE001 - health tells
-            self.hindrance = error
-            return None
+        found = apart.attempt(conn, move) if batch.is_apart else move()
+        return None if isinstance(found, Exception) else found
 
     def _finish(self, conn: Connection, batch: Batch) -> list[RunningJob]:
         again = self.trouble is not None
         if not batch.is_apart:
             return finish.finish(conn, batch.ended, again=again)
-        lost: list[RunningJob] = []
-        for one in list(batch.ended):
-            try:
-                with conn.begin_nested():
-                    lost += finish.finish(conn, [one], again=again)
-            except Exception as error:  # noqa: BLE001 - kept, and tried again later
-                _log.error("job %d: its end cannot be stored (%s); it is kept", one[0].id, error)
-                batch.ended.remove(one)
-                batch.kept.append(one)
+        batch.ended += batch.kept
+        lost, batch.ended, batch.kept = finish.finish_each(conn, batch.ended, again=again)
         return lost
 
     def _settle(self, batch: Batch) -> None:
@@ -281,7 +272,7 @@ class Dispatcher:
         # (test_the_second_run_on_the_same_node_is_still_in_its_hand_after_the_late_end).
         if self.in_flight.get(job.id) is job:
             del self.in_flight[job.id]
-            self._limits.pop(job.id, None)
+            self._limits.forget(job)
             self._choice.suspects.discard(job.id)
 
     def _hand_over(self, batch: Batch) -> None:
@@ -293,7 +284,7 @@ class Dispatcher:
             self._choice.note(row)
             limit = self._attempts.limit_of(job)
             if limit is not None:
-                self._limits[job.id] = limit
+                self._limits.watch(job, limit)
             self._reporter.tell("job", job.id, "start", batch.now)
             jobs.append(job)
         for seat, job in zip(batch.seats, jobs):
@@ -327,10 +318,7 @@ class Dispatcher:
         return found
 
     def _check_timeouts(self) -> None:
-        for job_id, limit in list(self._limits.items()):
-            job = self.in_flight[job_id]
-            if job.began is None or Monotonic.now() - job.began < limit.total_seconds() or job.settled:
-                continue
+        for job, limit in self._limits.over():
             ending = (job, self._attempts.time_out(job, limit), self._clock())
             if self.desk.settle(job):
                 job.cause = job.cause or "timeout"
@@ -364,9 +352,5 @@ class Dispatcher:
             pause = min(pause, LINGER_S)
         if self.desk.noted:
             pause = min(pause, NOTE_S - (Monotonic.now() - self._noted_at))
-        for job_id, limit in self._limits.items():
-            began = self.in_flight[job_id].began
-            pause = min(
-                pause, min(NOTE_S, limit.total_seconds()) if began is None else began + limit.total_seconds() - Monotonic.now()
-            )
-        return max(pause, 0.0 if self.hindrance is None else HINDERED_S)
+        pause = min(pause, self._limits.pause())
+        return max(pause, HINDERED_S if batch.is_apart else 0.0)

@@ -60,7 +60,7 @@ class Line:
                 self._heard += data
             self.has_ended = True
         except BlockingIOError:
-            pass
+            pass  # that is all, for now
         except OSError:
             self.has_ended = True
 

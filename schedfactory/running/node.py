@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.health import Health
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
-from schedfactory.model.task import TaskRegistry
 from schedfactory.running import signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
@@ -64,7 +64,7 @@ class Node:
 
     Args:
         queues: names of the queues it serves; None: all.
-        on_failure: called when it stops for good by itself; `failure` says why.
+        on_drain: called when it claims no more, also where it gives up by itself; then `failure` says why.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Node:
         shop: Shop,
         workers: int,
         queues: Sequence[str] | None,
-        on_failure: Callable[[], None] = lambda: None,
+        on_drain: Callable[[], None] = lambda: None,
     ) -> None:
         self._shop = shop
         self._queues = queues
-        self._on_failure = on_failure
+        self._on_drain = on_drain
         self.failure: str | None = None
         self.was_stopped = False  # and who stopped it waits no more, also where code goes on
         self._workers: dict[int, Worker] = {}
@@ -166,6 +166,7 @@ class Node:
         """Claim no more; what has not started goes back."""
         self._dispatcher.is_draining = True
         self._wake.ring()
+        self._on_drain()
 
     @property
     def is_stopping(self) -> bool:
@@ -258,8 +259,7 @@ class Node:
         """Stop for good; the jobs in hand are run again by others once this process has ended."""
         _log.critical("node %d stops for good: %s", self.id, why)
         self.failure = why
-        self._dispatcher.is_draining = True
-        self._on_failure()
+        self.drain()
 
     def _current_scope(self) -> Scope:
         names = self._shop.tasks.names()

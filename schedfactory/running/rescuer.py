@@ -75,9 +75,9 @@ class Rescuer:
     def _rescue(self, other: int, now: datetime) -> None:
         try:
             rescued = self._database.write(lambda conn: nodes.rescue(conn, self._lock, other, now))
-        except StorageError:
-            raise
-        except Exception:  # noqa: BLE001 - logged once, such as what a trigger of the user's says; the others go on
+        except Exception as error:  # logged once, such as what a trigger of the user's says; the others go on
+            if isinstance(error, StorageError) and not error.is_refusal:
+                raise
             if other not in self._beyond_help:
                 self._beyond_help.add(other)
                 _log.exception("the jobs of node %d, which has died, cannot be taken from it", other)

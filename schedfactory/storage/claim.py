@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 from schedfactory.model import codec
 from schedfactory.model.clock import stamp, unstamp
 from schedfactory.model.running_job import CLAIMED
-from schedfactory.storage import totals
+from schedfactory.storage import apart, totals
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import jobs
 
@@ -218,6 +218,31 @@ def take(conn: Connection, rows: Sequence[Row], node: int, workers: Sequence[int
         taken += _TAKE_AHEAD.run(conn, (codec.encode([row[0] for row in ahead]), node, at)).rowcount
     if taken != len(rows):
         raise RuntimeError(f"{len(rows) - taken} of {len(rows)} jobs stayed queued when they were claimed")
+
+
+def take_each(conn: Connection, rows: Sequence[Row], node: int, workers: Sequence[int], now: datetime) -> Each:
+    """Take rows one by one, for as many workers; what cannot be taken fails, and its row says so."""
+    found = Each([], [], [])
+    for row in rows:
+        if len(found.taken) == len(workers):
+            break
+        worker = workers[len(found.taken)]
+        error = apart.attempt(conn, lambda row=row, worker=worker: take(conn, [row], node, [worker], now))  # type: ignore[misc]
+        if error is None:
+            found.taken.append(row)
+        else:
+            said = f"its row cannot be claimed: {error}"
+            is_refused = apart.attempt(conn, lambda row=row, said=said: refuse(conn, row[0], said, now))  # type: ignore[misc]
+            (found.refused if is_refused is True else found.hopeless).append(row[0])
+    return found
+
+
+class Each(NamedTuple):
+    """What became of rows that were taken one by one: rows, ids that have failed, ids that stay as they are."""
+
+    taken: list[Row]
+    refused: list[int]
+    hopeless: list[int]
 
 
 def refuse(conn: Connection, job_id: int, error: str, now: datetime) -> bool:

@@ -109,11 +109,12 @@ class Database:
         with self._leading:
             driver = self._open().driver
             try:
+                deadline = Monotonic.now() + self._lock_timeout_s
                 driver.execute("PRAGMA synchronous=FULL").close()
-                sqlite.begin_immediate(driver, Monotonic.now() + self._lock_timeout_s)
+                sqlite.begin_immediate(driver, deadline)
                 # A commit that changes nothing is not synced; this one changes a row to what it is.
                 driver.execute("UPDATE schedfactory_version SET version_num = version_num").close()
-                driver.execute("COMMIT").close()
+                sqlite.commit(driver, deadline)
                 driver.execute(f"PRAGMA synchronous={self._durability}").close()
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):
@@ -310,9 +311,9 @@ class Database:
                 self._connections.driver.rollback()
 
     def _of_people(self, error: Exception) -> StorageError | None:
-        if sqlite.is_refused_write(error):
-            return StorageError(f"{self.path}: reading() cannot write ({error}). Use a connection of your own.", str(self.path))
-        return self._meaning(error) if sqlite.is_trouble(error) else None
+        if isinstance(error, StorageError):  # it could not be opened
+            return None
+        return sqlite.translate_for_people(error, self._open().engine, self.path, self._lock_timeout_s)
 
     def _meaning(self, error: BaseException) -> StorageError | None:
         return sqlite.translate(error, self.path, self._lock_timeout_s)

@@ -13,7 +13,7 @@ from schedfactory.model import codec
 from schedfactory.model.errors import NotADatabase, StorageError, UnsafeFilesystem
 from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL
-from schedfactory.model.task import TaskRegistry
+from schedfactory.model.registry import TaskRegistry
 from schedfactory.storage import checkpoint, nodes, sqlite, surroundings
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file

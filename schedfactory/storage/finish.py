@@ -14,7 +14,7 @@ from schedfactory.model.clock import optional_stamp, stamp
 from schedfactory.model.job import FINAL
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.running_job import RunningJob
-from schedfactory.storage import totals
+from schedfactory.storage import apart, totals
 from schedfactory.storage.statement import Statement, const
 from schedfactory.storage.tables import attempts, jobs
 
@@ -134,6 +134,21 @@ def finish(conn: Connection, ended: Sequence[Ended], *, again: bool = False) -> 
                 final.append(job.id)
     totals.add_jobs(conn, final)
     return lost
+
+
+def finish_each(conn: Connection, ended: Sequence[Ended], *, again: bool) -> tuple[list[RunningJob], list[Ended], list[Ended]]:
+    """Do `finish` one by one; return the lost ones, the ends that are written now, and those that the database refuses."""
+    lost: list[RunningJob] = []
+    written: list[Ended] = []
+    refused: list[Ended] = []
+    for one in ended:
+        found = apart.attempt(conn, lambda one=one: finish(conn, [one], again=again))  # type: ignore[misc]
+        if isinstance(found, Exception):
+            refused.append(one)
+        else:
+            lost += found
+            written.append(one)
+    return lost, written, refused
 
 
 def release(conn: Connection, leftovers: Iterable[RunningJob]) -> None:

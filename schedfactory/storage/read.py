@@ -74,7 +74,7 @@ def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[R
 def count(conn: Connection) -> dict[str, int]:
     found: dict[str, int] = dict.fromkeys(STATUSES, 0)
     for status, number in _COUNT.run(conn).fetchall():
-        found[status] = found.get(status, 0) + number
+        found[status] = found.get(status, 0) + (number or 0)  # no number at all: a damaged file
     return found
 
 

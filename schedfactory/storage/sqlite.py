@@ -11,13 +11,14 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import QueuePool
 
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import DatabaseBusy, NotADatabase, StorageError, StorageFull
+from schedfactory.storage import tables
 
 _SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 WRITER = "schedfactory_writer"
@@ -204,7 +205,8 @@ _MISSING = re.compile("no such (table|column|view)|malformed database schema|tab
 def translate(error: BaseException, path: Path, lock_timeout_s: float) -> StorageError | None:
     """Return what an error of the driver means to the user; None where it means a mistake of ours."""
     cause = getattr(error, "orig", error)
-    if isinstance(cause, UnicodeDecodeError) or _MISSING.match(str(cause)):  # SQLite quotes what it cannot understand
+    is_odd = isinstance(cause, sqlite3.Error) and _MISSING.match(str(cause))
+    if is_odd or isinstance(cause, UnicodeDecodeError):  # SQLite quotes what it cannot understand
         return StorageError(
             f"{path}: the file is damaged: its tables are not as they were made ({cause}). Restore a backup.",
             str(path),
@@ -213,22 +215,38 @@ def translate(error: BaseException, path: Path, lock_timeout_s: float) -> Storag
     if not isinstance(cause, sqlite3.Error):
         return None
     code = _code(cause)
-    said = _MEANINGS.get(code)
-    if said is None:
+    meaning = _MEANINGS.get(code)
+    if meaning is None:
         return None
-    kind, text = said
+    kind, text = meaning
     is_final = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-    return kind(f"{path}: " + text.format(error=cause, seconds=lock_timeout_s), str(path), is_final=is_final)
+    is_refusal = code == sqlite3.SQLITE_CONSTRAINT
+    said = f"{path}: " + text.format(error=cause, seconds=lock_timeout_s)
+    return kind(said, str(path), is_final=is_final, is_refusal=is_refusal)
 
 
-def is_trouble(error: BaseException) -> bool:
-    """Tell whether an error of SQLAlchemy's speaks of the file, and not of the statement."""
-    return _code(getattr(error, "orig", None)) not in (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY)
+def translate_for_people(error: Exception, engine: Engine, path: Path, lock_timeout_s: float) -> StorageError | None:
+    """As `translate`, of the user's own statements on this engine: their mistakes stay what they are."""
+    cause = getattr(error, "orig", error if isinstance(error, UnicodeDecodeError) else None)
+    if cause is None:  # another database's error, or none of a database
+        return None
+    code = _code(cause)
+    if code == sqlite3.SQLITE_READONLY:
+        return StorageError(f"{path}: reading() cannot write ({error}). Use a connection of your own.", str(path))
+    if code in (0, sqlite3.SQLITE_ERROR) and _is_whole(engine):
+        return None
+    return translate(error, path, lock_timeout_s)
 
 
-def is_refused_write(error: BaseException) -> bool:
-    """Tell whether an error of SQLAlchemy's means that something was to be written where that cannot be."""
-    return _code(getattr(error, "orig", None)) == sqlite3.SQLITE_READONLY
+def _is_whole(engine: Engine) -> bool:
+    """Tell whether all tables and views can be asked: none of their definitions is damaged."""
+    try:
+        with engine.connect() as connection:
+            for table in (*tables.metadata.tables.values(), *tables.views.tables.values()):
+                connection.execute(select(table).limit(0))
+    except (DatabaseError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def is_unclear(error: BaseException) -> bool:
@@ -268,6 +286,10 @@ _MEANINGS: dict[int, _Meaning] = {
     sqlite3.SQLITE_CANTOPEN: (StorageError, "it cannot be opened ({error}). Look at the path and who may write there."),
     sqlite3.SQLITE_IOERR: (StorageError, "reading or writing failed ({error}). Whether the change was stored is not known."),
     sqlite3.SQLITE_CORRUPT: (StorageError, "the file is damaged ({error}). Restore a backup, or try sqlite3's .recover."),
+    sqlite3.SQLITE_CONSTRAINT: (
+        StorageError,
+        "a constraint or a trigger refused the change ({error}). Nothing was stored; look at the row and at your own triggers.",
+    ),
     sqlite3.SQLITE_PERM: (StorageError, "the file may not be used ({error})."),
     sqlite3.SQLITE_PROTOCOL: (StorageError, "its locks do not work ({error})."),
 }

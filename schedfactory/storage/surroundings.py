@@ -44,7 +44,7 @@ def writable_by_others(path: Path) -> list[Path]:
     for file in (path, Path(f"{path}-wal"), Path(f"{path}-nodes"), path.parent):
         try:
             mode = file.stat().st_mode
-        except OSError:
+        except OSError:  # not there, as the log of a file that is closed
             continue
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:  # as /tmp has: others cannot put another file in its place
             found.append(file)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
@@ -20,6 +23,25 @@ from schedfactory.storage import nodes
 
 T = TypeVar("T")
 LONG_S = 20.0  # only a hang takes this long
+
+
+@pytest.fixture
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], ModuleType]]:
+    """Write modules of tasks that worker processes can import, too; their schedulers are closed at the end."""
+    made: list[ModuleType] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, text: str) -> ModuleType:
+        (tmp_path / f"{name}.py").write_text(text)
+        made.append(importlib.import_module(name))
+        return made[-1]
+
+    yield write
+    for module in made:
+        module.scheduler.stop("5s")
+        module.scheduler.close()
+        del sys.modules[module.__name__]
 
 
 class Gate:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,8 +48,9 @@ def dies_but_not_what_it_forked(pid: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 @process
-def stops_itself() -> None:
+def stops_itself() -> int:
     subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -STOP {os.getpid()}"])
+    return os.getpid()
 
 @scheduler.task(isolation="process", timeout="500ms")
 def swallow(text: str) -> int:
@@ -95,15 +94,8 @@ def other() -> None: ...
 
 
 @pytest.fixture
-def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    (tmp_path / "hard_processes.py").write_text(_TASKS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    found = importlib.import_module("hard_processes")
-    yield found
-    found.scheduler.stop("5s")
-    found.scheduler.close()
-    del sys.modules["hard_processes"]
+def tasks(importable: Callable[[str, str], ModuleType]) -> ModuleType:
+    return importable("hard_processes", _TASKS)
 
 
 def _ended(tasks: ModuleType, *jobs: Any) -> list[Any]:
@@ -127,11 +119,11 @@ def test_the_death_of_a_process_is_seen_while_what_it_forked_lives(tasks: Module
     assert job.error == "its worker process was killed by signal 9 (SIGKILL)"
 
 
-def test_a_process_that_takes_nothing_in_holds_up_neither_timeout_nor_stop(tasks: ModuleType) -> None:
+def test_a_process_that_takes_nothing_in_holds_up_neither_timeout_nor_stop(tasks: ModuleType, eventually: Any) -> None:
     stops = tasks.stops_itself.enqueue()
     with tasks.scheduler.running(workers=1):
-        stops.wait("60s")
-        time.sleep(0.5)  # until it has stopped
+        stat = Path(f"/proc/{stops.get_result('60s')}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
         assert tasks.swallow.enqueue("x" * 1_000_000).wait("60s").reason == "timeout"
 
 
@@ -233,12 +225,11 @@ if __name__ == "__main__":
     else:
         scheduler.stop("100ms")
         print(job.refresh().reason)
-    time.sleep(3)
-    print(Path("effect").exists())
+    print("".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")), Path("effect").exists())
 """
     )
     out, _ = launch([sys.executable, "slow.py"], cwd=tmp_path).communicate(timeout=60)
-    assert out == {"cancel": "user\nFalse\n", "stop": "shutdown\nFalse\n"}[how]
+    assert out == {"cancel": "user\n False\n", "stop": "shutdown\n False\n"}[how]
 
 
 @pytest.mark.parametrize("start", [["-m", "package"], ["-"]], ids=["a package", "the standard input"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -88,24 +86,8 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A module of tasks that a worker process can import."""
-    (tmp_path / "isolated_tasks.py").write_text(_TASKS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    found = importlib.import_module("isolated_tasks")
-    yield found
-    found.scheduler.stop("5s")
-    found.scheduler.close()
-    del sys.modules["isolated_tasks"]
-
-
-def _wait_for(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
-    return found
+def tasks(importable: Callable[[str, str], ModuleType]) -> ModuleType:
+    return importable("isolated_tasks", _TASKS)
 
 
 def _is_gone(pid: int) -> bool:
@@ -125,7 +107,7 @@ def test_a_job_of_isolation_process_runs_in_another_process_which_serves_the_nex
 
 
 def test_isolation_process_after_its_timeout_is_killed_with_what_it_started_and_tried_again_at_once(
-    tasks: ModuleType, tmp_path: Path
+    eventually: Any, tasks: ModuleType, tmp_path: Path
 ) -> None:
     job = tasks.endless.options(timeout="300ms").enqueue(str(tmp_path / "pids"))
     with tasks.scheduler.running(workers=1):
@@ -134,26 +116,26 @@ def test_isolation_process_after_its_timeout_is_killed_with_what_it_started_and_
     assert [attempt.reason for attempt in job.attempts()] == ["timeout", "timeout"]
     assert tasks.scheduler.health().leftovers == 0
     for pid in (tmp_path / "pids").read_text().split():
-        _wait_for(lambda pid=int(pid): _is_gone(pid), f"process {pid} of an attempt that was killed")
+        eventually(lambda pid=int(pid): _is_gone(pid))
 
 
 def test_a_cancelled_process_that_does_not_look_at_its_flag_is_dead_five_seconds_later(
-    tasks: ModuleType, tmp_path: Path
+    eventually: Any, tasks: ModuleType, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     job = tasks.deaf.enqueue(str(pids))
     with tasks.scheduler.running(workers=1):
-        pid = int(_wait_for(lambda: pids.exists() and pids.read_text(), "the start"))
+        pid = int(eventually(lambda: pids.exists() and pids.read_text()))
         job.cancel()
         assert job.wait("60s").reason == "user"
         assert _is_gone(pid)
 
 
-def test_a_cancelled_process_sees_its_flag(tasks: ModuleType, tmp_path: Path) -> None:
+def test_a_cancelled_process_sees_its_flag(eventually: Any, tasks: ModuleType, tmp_path: Path) -> None:
     began = tmp_path / "began"
     job = tasks.obedient.enqueue(str(began))
     with tasks.scheduler.running(workers=1):
-        _wait_for(began.exists, "the start")
+        eventually(began.exists)
         job.cancel()
         job = job.wait("60s")
     assert (job.status, job.reason) == ("cancelled", "user")
@@ -180,28 +162,32 @@ def test_isolation_process_with_on_crash_fail_ends_at_the_first_death(tasks: Mod
     assert (job.status, job.reason, job.crashes, job.attempt) == ("failed", "crashed", 1, 1)
 
 
-def test_a_stop_gives_back_a_process_that_does_not_end_in_time(tasks: ModuleType, tmp_path: Path) -> None:
+def test_a_stop_gives_back_a_process_that_does_not_end_in_time(eventually: Any, tasks: ModuleType, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     job = tasks.deaf.enqueue(str(pids))
     tasks.scheduler.start(workers=1)
-    pid = int(_wait_for(lambda: pids.exists() and pids.read_text(), "the start"))
+    pid = int(eventually(lambda: pids.exists() and pids.read_text()))
     tasks.scheduler.stop("100ms")
-    _wait_for(lambda: _is_gone(pid), "the end of the process")
-    job = _wait_for(lambda: (now := job.refresh()).status == "queued" and now, "the return of the job")
+    eventually(lambda: _is_gone(pid))
+    job = eventually(lambda: (now := job.refresh()).status == "queued" and now)
     assert (job.reason, job.crashes) == ("shutdown", 0)
 
 
 def test_a_kill_of_the_parent_takes_its_worker_processes_along(
-    program: Callable[..., subprocess.Popen[str]], tasks: ModuleType, tmp_path: Path
+    eventually: Any, program: Callable[..., subprocess.Popen[str]], tasks: ModuleType, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     job = tasks.deaf.enqueue(str(pids))
     parent = program(_RUN)
-    pid = int(_wait_for(lambda: pids.exists() and pids.read_text(), "the start"))
+    pid = int(eventually(lambda: pids.exists() and pids.read_text()))
     parent.kill()
-    parent.wait()  # the worker process may be gone before the last of its parent's threads
-    _wait_for(lambda: _is_gone(pid), "the end of the worker process")
-    tasks.scheduler.run_due(limit=0)
+    eventually(lambda: _is_gone(pid))
+
+    def is_rescued() -> bool:  # not before the last thread of both is gone, which may be a moment later
+        tasks.scheduler.run_due(limit=0)
+        return bool(job.refresh().status == "queued")
+
+    eventually(is_rescued)
     job = job.refresh()
     assert (job.status, job.reason, job.crashes) == ("queued", "crash", 1)
 
@@ -288,12 +274,12 @@ def test_a_program_without_a_main_guard_is_told_so_by_the_failed_job(
 
 
 def test_signals_for_the_program_leave_its_worker_processes_to_end_their_jobs(
-    program: Callable[..., subprocess.Popen[str]], tasks: ModuleType, tmp_path: Path
+    eventually: Any, program: Callable[..., subprocess.Popen[str]], tasks: ModuleType, tmp_path: Path
 ) -> None:
     began = tmp_path / "began"
     job = tasks.obedient.enqueue(str(began))
     parent = program(_RUN)
-    _wait_for(began.exists, "the start")
+    eventually(began.exists)
     children = Path(f"/proc/{parent.pid}/task").glob("*/children")
     for pid in "".join(file.read_text() for file in children).split():
         os.kill(int(pid), signal.SIGTERM)

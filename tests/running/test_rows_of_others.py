@@ -6,16 +6,20 @@ import ast
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 import schedfactory
-from schedfactory import Fail, Job, Scheduler, current_job
+from schedfactory import Fail, Job, Scheduler, StorageError, current_job
+from schedfactory.running.node import Node
+from schedfactory.storage import claim
+from schedfactory.storage.database import Database
 
 
 @pytest.fixture
@@ -221,8 +225,8 @@ def test_a_trigger_that_refuses_a_change_of_one_job_stops_no_other(scheduler: Sc
     assert set(range(10, 20)) <= set(ran)
 
 
-def test_an_end_that_is_refused_is_a_problem_of_health(
-    scheduler: Scheduler, path: Path, ended_within: Callable[..., None]
+def test_an_end_that_is_refused_is_a_problem_of_health_and_said_once(
+    scheduler: Scheduler, path: Path, eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     @scheduler.task(name="work")
     def work() -> None: ...
@@ -230,23 +234,70 @@ def test_an_end_that_is_refused_is_a_problem_of_health(
     scheduler.counts()
     with closing(sqlite3.connect(path)) as other, scheduler.running(workers=1):
         other.execute(
-            "CREATE TRIGGER refuse BEFORE UPDATE ON schedfactory_jobs WHEN new.status = 'succeeded'"
+            "CREATE TRIGGER refuse BEFORE UPDATE ON schedfactory_jobs WHEN new.status = 'succeeded' AND new.id = 1"
             " BEGIN SELECT RAISE(ABORT, 'no successes here'); END"
         )
         work.enqueue()
-        ended_within(lambda: scheduler.health().unsaved == 1)
-        health = scheduler.health()
-        assert not health.ok
-        assert "no successes here" in health.problems[0]
+        eventually(lambda: scheduler.health().unsaved == 1)
+        for _ in range(10):  # rounds that have nothing to do with it change nothing of that
+            work.enqueue().wait("60s")
+            health = scheduler.health()
+            assert (health.ok, health.unsaved) == (False, 1)
+            assert "no successes here" in health.problems[0]
+        assert caplog.text.count("no successes here") == 1
         other.execute("DROP TRIGGER refuse")
 
 
-@pytest.fixture
-def ended_within() -> Callable[[Callable[[], bool]], None]:
-    def wait(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+def test_what_a_round_found_that_was_rolled_back_is_not_handed_over(
+    still: Scheduler, ok: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ok.options(delay="1s").enqueue()
+    clock.advance(seconds=2)
+    node = Node(still._house.shop(still), 1, None)
+    write = Database.write
 
-    return wait
+    def twice(database: Database, work: Any, **how: Any) -> Any:
+        def roll_back(conn: Any) -> None:
+            work(conn)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            write(database, roll_back, **how)
+        with monkeypatch.context() as patch:
+            patch.setattr(claim, "promote", lambda conn, now: False)  # more has become due meanwhile than one round takes
+            return write(database, work, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", twice)
+        assert node._dispatcher.claim_for(node._worker(1), clock.now) is None
+    assert node._dispatcher.in_flight == {}
+    node.stop(0)
+
+
+def test_a_call_that_a_trigger_refuses_is_a_storage_error_that_says_so(
+    still: Scheduler, ok: Any, sql: Callable[..., None]
+) -> None:
+    job = ok.enqueue()
+    sql(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON schedfactory_jobs WHEN new.status = 'cancelled'"
+        " BEGIN SELECT RAISE(ABORT, 'nobody cancels here'); END"
+    )
+    with pytest.raises(StorageError, match=r"a constraint or a trigger refused the change \(nobody cancels here\)") as refused:
+        job.cancel()
+    assert refused.value.is_refusal
+    assert _is_well(still, ok)
+
+
+def test_a_definition_that_is_damaged_is_told_from_a_mistake_in_ones_own_statement(
+    still: Scheduler, ok: Any, sql: Callable[..., None]
+) -> None:
+    ok.enqueue()
+    with pytest.raises(OperationalError, match="no such column: colour"), still.reading() as connection:
+        connection.execute(text("SELECT colour FROM schedfactory_jobs"))
+    sql(
+        "PRAGMA writable_schema = ON;"
+        "UPDATE sqlite_master SET sql = replace(sql, 'FROM schedfactory_jobs', 'FROM schedfactory_jobz')"
+        " WHERE name = 'schedfactory_history'; PRAGMA schema_version = 999"
+    )
+    with pytest.raises(StorageError, match="the file is damaged"), still.reading() as connection:
+        connection.execute(text("SELECT * FROM schedfactory_history"))

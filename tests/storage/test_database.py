@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
 
 from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, UnsafeFilesystem, tables
 from schedfactory.storage import checkpoint
@@ -108,7 +107,8 @@ def test_one_bad_work_fails_alone(database: Database, path: Path) -> None:
 
     got = brought_together(database, [insert("good"), wrong, insert("good"), insert(None), lambda conn: 5])
     assert [isinstance(one, Exception) for one in got] == [False, True, False, True, False]
-    assert (type(got[1]), type(got[3]), got[4]) == (KeyError, IntegrityError, 5)
+    assert (type(got[1]), type(got[3]), got[4]) == (KeyError, StorageError, 5)
+    assert got[3].is_refusal
     assert number_of_jobs(path) == 2
 
 
@@ -121,7 +121,7 @@ def test_bells_ring_after_the_commit_unless_the_write_is_quiet(database: Databas
     database.on_commit(bell)
     database.write(insert("work"))
     database.write(insert("work"), quiet=True)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(StorageError, match="NOT NULL constraint failed"):
         database.write(insert(None))
     database.off_commit(bell)
     database.off_commit(bell)
@@ -275,7 +275,11 @@ def test_a_file_on_a_network_share_is_an_unsafe_filesystem_error_and_is_not_made
     device, read_text = path.parent.stat().st_dev, Path.read_text
     other = "21 1 0:0 / /proc rw - nfs elsewhere rw\n"
     mounts = other + f"22 1 {os.major(device)}:{os.minor(device)} / /data rw,noatime shared:1 - {kind} server:/ rw\n"
-    monkeypatch.setattr(Path, "read_text", lambda file, *how: mounts if file.name == "mountinfo" else read_text(file, *how))
+
+    def read(file: Path, *how: Any, **more: Any) -> str:
+        return mounts if file.name == "mountinfo" else read_text(file, *how, **more)
+
+    monkeypatch.setattr(Path, "read_text", read)
     with closing(Scheduler(path)) as scheduler:
         if is_safe:
             assert scheduler.remote("x").enqueue().id == 1

@@ -138,8 +138,8 @@ def test_a_network_file_system_is_a_finding_and_not_opened(
     mount = f"1 1 {os.major(device)}:{os.minor(device)} / /mnt rw - nfs4 server:/x rw"
     read_text = Path.read_text
 
-    def read(file: Path, *arguments: Any) -> str:
-        return mount if str(file) == "/proc/self/mountinfo" else read_text(file, *arguments)
+    def read(file: Path, *arguments: Any, **more: Any) -> str:
+        return mount if str(file) == "/proc/self/mountinfo" else read_text(file, *arguments, **more)
 
     monkeypatch.setattr(Path, "read_text", read)
     [text] = found(still)["filesystem"]
