@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.figures import Bench, Figure
 from schedfactory import Scheduler
+from schedfactory.model.slots import Slots
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.choice import Choice
 from schedfactory.running.dispatcher import Dispatcher
@@ -91,7 +92,7 @@ def drained(bench: Bench) -> list[Figure]:
     """The dispatcher's rounds and a worker's work by turns; with threads they overlap, and switch."""
     scheduler, task, count = _scheduler(bench)
     scheduler.enqueue_many([task.call(number) for number in range(count)])
-    node = Node(scheduler._house.shop(scheduler), 4, None)
+    node = Node(scheduler._house.shop(scheduler), Slots(4))
     dispatcher, desk, worker = node._dispatcher, node._desk, node._worker(1)
     dispatcher._pace.observe(task.name, 0.00002)
     watch = _Watch()

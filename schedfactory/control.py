@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
@@ -13,8 +13,9 @@ from schedfactory.house import House
 from schedfactory.model.clock import DurationLike, duration
 from schedfactory.model.errors import WaitTimeout
 from schedfactory.model.health import Health
-from schedfactory.model.options import check_int, check_queue
+from schedfactory.model.options import check_int
 from schedfactory.model.reports import StatusReport
+from schedfactory.model.slots import QueuesLike, slots_of
 from schedfactory.queries import Queries
 from schedfactory.running import context, signals
 from schedfactory.running.node import Node
@@ -36,33 +37,28 @@ class Control(Queries):
         if self._node is not None:
             self._node.drain()
 
-    def start(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
+    def start(self, workers: int | None = None, queues: QueuesLike | None = None) -> None:
         """Start the dispatcher and worker threads, and return at once.
 
         Args:
             workers: how many jobs run at the same time; 4 unless said.
-            queues: serve only these; None: all.
+            queues: serve only these; None: all. A mapping gives slots by queue, `{"mail": 2, "*": 4}`, "*" for those that it
+                does not name, and stands in the place of `workers`; then nothing is claimed ahead.
 
         Raises:
-            ValueError: fewer than one worker, no queue.
+            ValueError: fewer than one worker or slot, no queue, a mapping beside `workers`.
             RuntimeError: it runs already.
             StorageError: the database cannot be used.
         """
         self._start(workers, queues)
 
-    def _start(self, workers: int | None, queues: Sequence[str] | None, on_drain: Callable[[], None] = lambda: None) -> Node:
+    def _start(self, workers: int | None, queues: QueuesLike | None, on_drain: Callable[[], None] = lambda: None) -> Node:
         context.refuse_worker_process("start()")
-        count = 4 if workers is None else workers
-        if isinstance(count, bool) or not isinstance(count, int):
-            raise TypeError(f"workers={count!r} is no number of workers. Pass an int of 1 or more.")
-        if count < 1:
-            raise ValueError(f"workers={count} is fewer than one. Pass 1 or more.")
-        if queues is not None:
-            queues = _check_queues(queues)
+        slots = slots_of(workers, queues)
         with self._guard:
             if self._node is not None and not (self._node.has_left or self._node.was_stopped):
                 raise RuntimeError("the scheduler runs already. Call stop() first, or start another process.")
-            node = Node(self._house.shop(self), count, queues, on_drain)
+            node = Node(self._house.shop(self), slots, on_drain)
             self._node = node
             node.start()
         return node
@@ -84,7 +80,7 @@ class Control(Queries):
         node.stop(seconds)
 
     @contextmanager
-    def running(self, workers: int | None = None, queues: Sequence[str] | None = None) -> Iterator[Self]:
+    def running(self, workers: int | None = None, queues: QueuesLike | None = None) -> Iterator[Self]:
         """Start, and stop at the end of the block."""
         self.start(workers, queues)
         try:
@@ -92,7 +88,7 @@ class Control(Queries):
         finally:
             self.stop()
 
-    def run(self, workers: int | None = None, queues: Sequence[str] | None = None) -> None:
+    def run(self, workers: int | None = None, queues: QueuesLike | None = None) -> None:
         """Start, and block until SIGINT or SIGTERM, or until `stop()` is called elsewhere; running jobs may end.
 
         A second signal ends the process at once, with 128 plus its number; the jobs that ran are started again.
@@ -124,7 +120,7 @@ class Control(Queries):
         if limit is not None:
             check_int(limit, "limit", 0)
         context.refuse_worker_process("run_due()")
-        node = Node(self._house.shop(self), 1, None)
+        node = Node(self._house.shop(self), slots_of(1, None))
         try:
             return node.run_due(limit)
         finally:
@@ -178,11 +174,3 @@ class Control(Queries):
     def reports(self, *subjects: str) -> Iterator[StatusReport]:
         """Subscribe now, and return an iterator over what happens in this process; it ends at `close()`."""
         return self._house.reporter.reports(*subjects)
-
-
-def _check_queues(queues: Sequence[str]) -> list[str]:
-    if isinstance(queues, str) or not isinstance(queues, Sequence):
-        raise TypeError(f'queues={queues!r} is no list of names. Pass one such as ["mail"].')
-    if not queues:
-        raise ValueError("queues=[] serves nothing. Pass names, or None for all queues.")
-    return [check_queue(name) for name in queues]

@@ -17,6 +17,7 @@ from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
 from schedfactory.settings import Settings
 from schedfactory.storage.database import Database
+from schedfactory.storage.seams import Seams
 
 
 class House:
@@ -26,6 +27,8 @@ class House:
         self.tasks = TaskRegistry()
         self.settings = settings
         self._database: Database | None = None
+        self.seams = Seams()
+        self.furnish(settings)
         self.refresh()
 
     def refresh(self) -> None:
@@ -61,6 +64,7 @@ class House:
         """Take other settings, for the next use."""
         self.settings = settings
         self._database = None
+        self.seams = Seams([Retention(settings.kept, self.tasks)])
 
     def shop(self, owner: object) -> Shop:
         """Return what a node works with."""
@@ -74,7 +78,7 @@ class House:
             owner,
             given.max_result,
             given.lease_s,
-            features=[Retention(given.kept, self.tasks)],
+            seams=self.seams,
             flags=self.flags,
         )
 

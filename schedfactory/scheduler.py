@@ -207,17 +207,21 @@ class Scheduler(Control):
         now = self._house.clock()
         for call in calls:
             self._check(call)
-        rows = enqueue.to_rows(calls, now)
-        if not rows:
+        new = enqueue.to_rows(calls, now)
+        if not new:
             return []
-        ids = self._house.database.write(
-            lambda conn: enqueue.insert_rows(conn, rows),
-            was_stored=lambda conn, ids: enqueue.is_there(conn, ids[0], rows[0]),
+        seams = self._house.seams
+        ids, rows, known = self._house.database.write(
+            lambda conn: enqueue.store(conn, calls, new, seams, now), was_stored=enqueue.is_there
         )
         if self._house.reporter.wants("job"):
-            for job_id in ids:
-                self._house.reporter.tell("job", job_id, "queued", now)
-        return [Job(enqueue.snapshot(job_id, row), self, now, is_new=True) for job_id, row in zip(ids, rows)]
+            for index, job_id in enumerate(ids):
+                if index not in known:
+                    self._house.reporter.tell("job", job_id, "queued", now)
+        jobs: list[Job[Any]] = [Job(enqueue.snapshot(job_id, row), self, now, is_new=True) for job_id, row in zip(ids, rows)]
+        for index, row in known.items():
+            jobs[index] = Job(row, self, now)
+        return jobs
 
     def work_on(self, path: str) -> None:
         """Use the parent's file in a worker process, whatever the program's own words make of it there."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from schedfactory import Scheduler
+from schedfactory.model.slots import Slots
 from schedfactory.running.node import Node
 
 JOBS = 1_000
@@ -76,7 +77,7 @@ def test_the_cost_of_a_job_enqueued_in_bulk(scheduler: Scheduler, task: Any) -> 
 
 def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: Any) -> None:
     scheduler.enqueue_many([task.call(number) for number in range(JOBS)])
-    node = Node(scheduler._house.shop(scheduler), 4, None)
+    node = Node(scheduler._house.shop(scheduler), Slots(4))
     dispatcher, desk, worker = node._dispatcher, node._desk, node._worker(1)
     dispatcher._pace.observe("noop", 0.00002)
     with counted(scheduler) as cost:
@@ -97,6 +98,6 @@ def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: An
 
 
 # Calls of functions, steps of SQLite; for one job.
-ENQUEUE = (113, 150)
-BULK = (26.5, 141)
-DRAIN = (122, 293)
+ENQUEUE = (115, 166)
+BULK = (27.5, 156)
+DRAIN = (123, 320)

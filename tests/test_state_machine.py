@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schedfactory import Cancel, Fail, JobFinished, Retry, Scheduler, Snooze
+from schedfactory.model.slots import Slots
 from schedfactory.running.node import Node
 from schedfactory.storage import claim, nodes
 
@@ -267,7 +268,7 @@ class Machine(RuleBasedStateMachine):
         return self.clock.now
 
     def new_node(self):
-        node = Node(self.scheduler._house.shop(self.scheduler), 1, None)
+        node = Node(self.scheduler._house.shop(self.scheduler), Slots(1))
         node._dispatcher.workers = 0  # claims are asked for one by one
         node.in_hand = []  # the running jobs, whose code has begun
         node.is_given_up = False
@@ -432,7 +433,7 @@ class Machine(RuleBasedStateMachine):
         node = self.nodes[which]
 
         def take(conn):
-            rows = node._current_scope().due(conn, most)
+            rows = node._current_scopes()[0].due(conn, most)
             claim.take(conn, rows, node.id, [], self.now)
             return [row[0] for row in rows]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from schedfactory.model.options import Keep
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.storage import changes
+from schedfactory.storage.seams import Feature
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,7 +21,7 @@ WINDOW = 2_000  # ids looked at in one transaction
 _PAUSE = (timedelta(seconds=1), timedelta(hours=1))  # between two walks: a twentieth of the shortest time, within these
 
 
-class Retention:
+class Retention(Feature):
     """The walk of one node.
 
     Args:

@@ -39,7 +39,10 @@ class Arguments:
             ) from error
         parameters = self.signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-        self._names = {p.name for p in parameters}
+        self.names = tuple(p.name for p in parameters)
+        self._names = set(self.names)
+        self._defaults: dict[str, Any] = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self._defaults |= {p.name: [] if p.kind is p.VAR_POSITIONAL else {} for p in parameters if p.kind in _REST}
         self._required = {p.name for p in parameters if p.kind not in _REST and p.default is p.empty}
         self._is_plain = all(p.kind in _PLAIN for p in parameters)
         with suppress(NameError):  # an annotation of something defined further down is looked at at the first use
@@ -64,6 +67,18 @@ class Arguments:
         if self._rest_name in bound:
             bound[self._rest_name] = list(bound[self._rest_name])
         return bound
+
+    def with_defaults(self, bound: dict[str, Any]) -> dict[str, Any]:
+        """Return what the function will see, by parameter name."""
+        return self._defaults | bound
+
+    def without_defaults(self, bound: dict[str, Any]) -> dict[str, Any]:
+        """Return what differs from the defaults: the same call looks the same however it was written."""
+        return {
+            name: value
+            for name, value in bound.items()
+            if name not in self._defaults or not codec.same(value, self._defaults[name])
+        }
 
     def dumps(self, bound: dict[str, Any]) -> str:
         """Return the JSON object of `bound`, after having decoded it once as a worker will.

@@ -45,6 +45,12 @@ def encode(value: object) -> str:
         raise TypeError(f"{type(error).__name__}: {error}") from error
 
 
+def encode_sorted(value: object) -> str:
+    """Return the one JSON text of a value, whatever the order of its keys and sets. Raises as `encode`."""
+    encode(value)
+    return _SORTED.encode(value).decode()
+
+
 def decoder(kind: Any) -> Callable[[str | bytes], Any]:
     """Return what turns JSON text into a value of the type `kind`.
 
@@ -206,3 +212,4 @@ def _duration_parts(value: pendulum.Duration) -> dict[str, int]:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_to_json)
+_SORTED = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")

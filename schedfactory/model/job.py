@@ -21,7 +21,7 @@ FINAL: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 COLUMNS = (
     "id", "uid", "task", "queue", "priority", "status", "reason", "args", "tags", "run_at", "created_at", "started_at",
     "finished_at", "expires_at", "attempt", "failures", "crashes", "max_attempts", "progress", "progress_message",
-    "result", "error", "node", "worker",
+    "result", "error", "node", "worker", "unique_key",
 )  # fmt: skip
 
 _RESULT = COLUMNS.index("result")
@@ -146,6 +146,7 @@ class Job(Generic[R]):
     error = Column["str | None"]()
     node = Column["int | None"]()
     worker = Column["int | None"]()
+    unique_key = Column["str | None"]()
 
     is_new: bool
     _row: tuple[Any, ...]

@@ -12,6 +12,7 @@ from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.job import FINAL
 from schedfactory.model.retry import Retry, retry_of
+from schedfactory.model.unique import Unique, unique_of
 
 KeepLike = Mapping[str, DurationLike | None] | DurationLike
 Keep = Mapping[str, timedelta | None]
@@ -31,6 +32,7 @@ class CallOptions(TypedDict, total=False):
         timeout: run time limit, a duration.
         expires: a moment, or a duration from the earliest start on, after which it no longer starts.
         tags: text labels.
+        unique: True for all arguments, a key template such as "sync:{account_id}", or a `Unique`; False: none.
     """
 
     queue: str | None
@@ -41,6 +43,7 @@ class CallOptions(TypedDict, total=False):
     timeout: DurationLike | None
     expires: DurationLike | Moment | None
     tags: Iterable[str] | None
+    unique: bool | str | Unique | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Options:
     max_attempts: int | None = None
     retry: str | None = None
     on_crash: str | None = None
+    unique: Unique | None = None
 
     def but(self, **given: Unpack[CallOptions]) -> Options:
         """Return these options with those that are given changed.
@@ -164,4 +168,5 @@ _CHECKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "timeout": lambda value: {"timeout": check_timeout(value)},
     "expires": lambda value: {"expires": check_expires(value)},
     "tags": lambda value: {"tags": check_tags(value)},
+    "unique": lambda value: {"unique": unique_of(value)},
 }

@@ -55,8 +55,8 @@ class TaskRegistry:
                 seconds after a cancel, and with this process; where it dies, only its own job is charged with a crash.
             keep: how long finished jobs of this task stay, in the place of the scheduler's `keep`: a duration, or a mapping
                 by final status in which None means for ever.
-            options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`; `retry` may hold callables
-                and exception classes here.
+            options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`, `unique`: see `CallOptions`; `retry` may
+                hold callables and exception classes here.
 
         Raises:
             TypeError: a lambda, a method, a nested function without `name`, or with `isolation="process"`, an `async def` or a

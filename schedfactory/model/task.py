@@ -15,6 +15,7 @@ import msgspec
 from schedfactory.model.arguments import Arguments, dumps_unchecked
 from schedfactory.model.errors import NotConfigured
 from schedfactory.model.job import Job
+from schedfactory.model.keys import KeyTemplate, key_of_all
 from schedfactory.model.options import CallOptions, KeepLike, Options, check_keep
 from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
@@ -41,6 +42,7 @@ class Call(Generic[R]):
     task: str
     args: str
     options: Options
+    unique_key: str | None = None
 
 
 class Task(Generic[P, R]):
@@ -83,6 +85,7 @@ class Task(Generic[P, R]):
         self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts, on_crash=on_crash)
         self.keep = None if keep is None else check_keep(keep)
         self._options = self.defaults
+        self._check_unique()
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
         functools.update_wrapper(self, function, updated=())  # what the function has been given stays its own
 
@@ -96,7 +99,8 @@ class Task(Generic[P, R]):
         """Return this task with other options for the calls made through it; the task itself stays as it is.
 
         Args:
-            options: `queue`, `priority`, `run_at` or `delay`, `retry`, `timeout`, `expires`, `tags`: see `CallOptions`.
+            options: `queue`, `priority`, `run_at` or `delay`, `retry`, `timeout`, `expires`, `tags`, `unique`: see
+                `CallOptions`.
 
         Raises:
             ValueError, TypeError: naming the option and its value.
@@ -107,7 +111,22 @@ class Task(Generic[P, R]):
         """
         twin: Task[P, R] = object.__new__(type(self))
         twin.__dict__.update(self.__dict__, _options=self._options.but(**options))
+        twin._check_unique()
         return twin
+
+    def _check_unique(self) -> None:
+        unique = self._options.unique
+        is_template = unique is not None and unique.key is not True
+        self._key = KeyTemplate(str(unique.key), self.arguments.names, "unique") if is_template and unique else None
+
+    def _unique_key(self, bound: dict[str, Any]) -> str | None:
+        if self._options.unique is None:
+            return None
+        return (
+            key_of_all(self.arguments.without_defaults(bound))
+            if self._key is None
+            else self._key.render(self.arguments.with_defaults(bound))
+        )
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Bind arguments and return the call, to be enqueued later.
@@ -116,7 +135,8 @@ class Task(Generic[P, R]):
             TypeError: the function could not be called like this.
             NotSerializable: an argument that would not come back as it is.
         """
-        return Call(self.name, self.arguments.dumps(self.arguments.bind(args, kwargs)), self._options)
+        bound = self.arguments.bind(args, kwargs)
+        return Call(self.name, self.arguments.dumps(bound), self._options, self._unique_key(bound))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job for this call and return its snapshot. When this returns, the job survives a crash.
@@ -190,7 +210,11 @@ class RemoteTask:
 
     def call(self, /, **kwargs: Any) -> Call[Any]:
         """Return the call, to be enqueued later. Whether its arguments bind is known where it runs."""
-        return Call(self.name, dumps_unchecked(kwargs), self._options)
+        args, unique = dumps_unchecked(kwargs), self._options.unique
+        if unique is None:
+            return Call(self.name, args, self._options)
+        key = key_of_all(kwargs) if unique.key is True else KeyTemplate(unique.key, None, "unique").render(kwargs)
+        return Call(self.name, args, self._options, key)
 
     def enqueue(self, /, **kwargs: Any) -> Job[Any]:
         """Store a job for this call, as `Task.enqueue` does."""

@@ -12,12 +12,14 @@ from schedfactory.running.desk import Batch
 from schedfactory.running.pace import Pace
 from schedfactory.storage import claim
 from schedfactory.storage.claim import Scope
+from schedfactory.storage.seams import Seams
 from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
+_PRIORITY, _RUN_AT = (CLAIMED.index(name) for name in ("priority", "run_at"))
 
 
 class Choice:
@@ -27,21 +29,24 @@ class Choice:
         suspects: jobs in hand that were there at two deaths of their process, and run alone.
     """
 
-    def __init__(self, node: int, attempts: Attempts, scope: Callable[[], Scope], pace: Pace) -> None:
+    def __init__(self, node: int, attempts: Attempts, scopes: Callable[[], Sequence[Scope]], pace: Pace, seams: Seams) -> None:
         self._node = node
         self._attempts = attempts
-        self._scope = scope
+        self._scopes = scopes
         self._pace = pace
+        self._seams = seams
         self.suspects: set[int] = set()
         self._hopeless: set[int] = set()  # rows that can be neither taken nor ended, as long as this node lives
 
-    def take(self, conn: Connection, batch: Batch, ahead: Sequence[RunningJob], workers: int, neighbours: int) -> list[Row]:
+    def take(
+        self, conn: Connection, batch: Batch, ahead: Sequence[RunningJob], workers: int, neighbours: Sequence[RunningJob]
+    ) -> list[Row]:
         """Make the best due jobs running: one for each seat, and ahead of them what takes next to no time.
 
         Args:
             ahead: what lies ahead already.
             workers: for whom to claim ahead; 0: for nobody.
-            neighbours: how many jobs go on running.
+            neighbours: the jobs that go on running.
         """
         free = len(batch.seats)
         most = self._pace.most_ahead(workers)
@@ -50,12 +55,10 @@ class Choice:
             more = 0
         if not free + more or self.suspects.difference(job.id for job, _, _ in batch.ended):
             return []
-        rows = self._scope().due(conn, free + more + len(self._hopeless))
-        if self._hopeless:
-            rows = [row for row in rows if row[0] not in self._hopeless][: free + more]
+        rows = self._due(conn, batch, free, more, neighbours)
         if len(rows) > free:
             rows = rows[: free + self._fitting(rows[free:], ahead, workers)]
-        rows = self._without_company(rows, neighbours)
+        rows = self._without_company(rows, len(neighbours))
         if rows:
             numbers = [seat.number for seat in batch.seats]
             if batch.is_apart:
@@ -65,7 +68,31 @@ class Choice:
             else:
                 claim.take(conn, rows, self._node, numbers[: len(rows)], batch.now)
             claim.forbid_repeats(conn, [row[0] for row in rows if row[_ON_CRASH] is None and self.starts_once(row)])
+            for feature in self._seams.claimed:
+                feature.claimed(conn, rows, batch.now)
         return rows
+
+    def _due(self, conn: Connection, batch: Batch, free: int, more: int, neighbours: Sequence[RunningJob]) -> list[Row]:
+        """Return the best rows that may start, the best first: of each pool as many as it has slots."""
+        scopes = self._scopes()
+        if len(scopes) == 1 and scopes[0].pool.size is None:
+            return self._shaped(conn, batch, scopes[0], free, more)
+        rows: list[Row] = []
+        for scope in scopes:
+            room = (scope.pool.size or 0) - sum(scope.pool.serves(job.queue) for job in neighbours)
+            if room > 0:
+                rows += self._shaped(conn, batch, scope, min(room, free), 0)
+        return sorted(rows, key=lambda row: (-row[_PRIORITY], row[_RUN_AT], row[0]))[:free]
+
+    def _shaped(self, conn: Connection, batch: Batch, scope: Scope, free: int, more: int) -> list[Row]:
+        def due(most: int) -> list[Row]:
+            rows = scope.due(conn, most + len(self._hopeless))
+            return [row for row in rows if row[0] not in self._hopeless][:most] if self._hopeless else rows
+
+        shape = self._seams.shape(conn, due, free, more, batch.now)
+        if shape.again_at is not None:
+            batch.next_at = min(shape.again_at, batch.next_at or shape.again_at)
+        return shape.rows
 
     def starts_once(self, row: Row) -> bool:
         """Tell whether a job must not start again after a death of its process."""

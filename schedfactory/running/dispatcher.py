@@ -23,6 +23,7 @@ from schedfactory.storage import apart, claim, finish, notes, sqlite
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.finish import Ended
+from schedfactory.storage.seams import Seams
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -58,11 +59,12 @@ class Dispatcher:
         database: Database,
         desk: Desk,
         attempts: Attempts,
-        scope: Callable[[], Scope],
+        scopes: Callable[[], Sequence[Scope]],
         clock: Clock,
         reporter: Reporter,
         waiting: Waiting,
         workers: int,
+        seams: Seams,
     ) -> None:
         self.node = node
         self.desk = desk
@@ -81,7 +83,8 @@ class Dispatcher:
         self._reporter = reporter
         self._waiting = waiting
         self._pace = Pace()
-        self._choice = Choice(node, attempts, scope, self._pace)
+        self._seams = seams
+        self._choice = Choice(node, attempts, scopes, self._pace, seams)
         self._claimed_ahead_at = 0.0
         self._noted_at = 0.0
         self._trouble_s = 0.0
@@ -203,6 +206,8 @@ class Dispatcher:
             self._aside(conn, batch, lambda: claim.label(conn, labels))
         if batch.ended:
             batch.lost += self._finish(conn, batch)
+            for feature in self._seams.finished:
+                self._aside(conn, batch, lambda feature=feature: feature.finished(conn, batch.ended, now))  # type: ignore[misc]
         if batch.released:
             self._aside(conn, batch, lambda: finish.release(conn, batch.released))
         if batch.stale:
@@ -219,7 +224,8 @@ class Dispatcher:
         batch.next_at = upcoming.next
         if is_promoted:
             may_go_ahead = not self.is_draining and self.trouble is None and (batch.ended or not self._is_stuck)
-            neighbours = len(self.in_flight) - len(batch.ended) - len(batch.kept) - len(batch.stale)
+            gone = {id(job) for job, _, _ in (*batch.ended, *batch.kept)}.union(map(id, batch.stale))
+            neighbours = [job for job in self.in_flight.values() if id(job) not in gone]
             workers = self.workers if may_go_ahead else 0
             batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, neighbours)
 

@@ -14,6 +14,7 @@ from schedfactory.model.errors import StorageError
 from schedfactory.model.health import Health
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
+from schedfactory.model.slots import Slots
 from schedfactory.running import signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
@@ -29,7 +30,7 @@ from schedfactory.storage import nodes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
-from schedfactory.storage.seams import Feature
+from schedfactory.storage.seams import Seams
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -55,7 +56,7 @@ class Shop:
     owner: object
     max_result: int
     lease_s: float
-    features: Sequence[Feature]
+    seams: Seams
     flags: list[Flag]
 
 
@@ -63,26 +64,25 @@ class Node:
     """A node of this process: `start` or `run_due`, then `stop`.
 
     Args:
-        queues: names of the queues it serves; None: all.
+        slots: how many workers it has, for which queues.
         on_drain: called when it claims no more, also where it gives up by itself; then `failure` says why.
     """
 
     def __init__(
         self,
         shop: Shop,
-        workers: int,
-        queues: Sequence[str] | None,
+        slots: Slots,
         on_drain: Callable[[], None] = lambda: None,
     ) -> None:
         self._shop = shop
-        self._queues = queues
+        self._slots = slots
         self._on_drain = on_drain
         self.failure: str | None = None
         self.was_stopped = False  # and who stopped it waits no more, also where code goes on
         self._workers: dict[int, Worker] = {}
-        self._seats = workers
+        self._seats = slots.workers
         self._has_left = threading.Event()
-        self._scope = Scope((), queues)
+        self._scopes: Sequence[Scope] = ()
         shop.database.open()
         self._lock = lock_file(shop.database.path)
         self._wake = Wake(shop.database.log, shop.database.version)
@@ -91,7 +91,7 @@ class Node:
         def register(conn: Connection) -> tuple[int, int]:
             while held:  # of a commit that failed; another process may get that number now
                 self._lock.release(held.pop())
-            node, slot = nodes.register(conn, self._lock, workers, queues, shop.clock())
+            node, slot = nodes.register(conn, self._lock, slots, shop.clock())
             held.append(node)
             return node, slot
 
@@ -110,14 +110,15 @@ class Node:
             shop.database,
             self._desk,
             self._attempts,
-            self._current_scope,
+            self._current_scopes,
             shop.clock,
             shop.reporter,
             shop.waiting,
-            workers,
+            slots.workers,
+            shop.seams,
         )
         self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s)
-        self._ticker = Ticker(shop.database, shop.features)
+        self._ticker = Ticker(shop.database, shop.seams.ticking)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
         shop.flags.append(self._dispatcher.flag)
@@ -261,11 +262,11 @@ class Node:
         self.failure = why
         self.drain()
 
-    def _current_scope(self) -> Scope:
+    def _current_scopes(self) -> Sequence[Scope]:
         names = self._shop.tasks.names()
-        if names != self._scope.tasks:
-            self._scope = Scope(names, self._queues)
-        return self._scope
+        if not self._scopes or names != self._scopes[0].tasks:
+            self._scopes = [Scope(names, pool) for pool in self._slots.pools]
+        return self._scopes
 
     def _hire(self) -> None:
         number = next(one for one in itertools.count(1) if one not in self._workers or not self._workers[one].is_alive)

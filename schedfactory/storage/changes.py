@@ -67,6 +67,9 @@ def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> 
                 result=null(),
                 error=null(),
                 cancel_requested_at=null(),
+                blocked_by=null(),
+                limit_keys=null(),
+                unique_fence=case((jobs.c.unique_fence < jobs.c.fence, jobs.c.fence), else_=jobs.c.unique_fence),
                 node=case((jobs.c.leftover == const(1), jobs.c.node), else_=null()),
                 worker=case((jobs.c.leftover == const(1), jobs.c.worker), else_=null()),
             )
@@ -78,7 +81,7 @@ def change(
     conn: Connection, job_id: int, now: datetime, *, priority: int | None, run_at: datetime | None, queue: str | None
 ) -> bool:
     """Change a job that has not ended; return False where it has, or is not there."""
-    values: dict[str, object] = {}
+    values: dict[str, object] = {"blocked_by": null()}  # which limit it waits for is seen anew at the next claim
     if priority is not None:
         values["priority"] = priority
     if queue is not None:
@@ -89,7 +92,7 @@ def change(
         status = "queued" if run_at <= now else "scheduled"
         is_due = or_(jobs.c.status == const("queued"), jobs.c.status == const("scheduled"))
         values["status"] = case((is_due, const(status)), else_=jobs.c.status)
-    if not values:
+    if len(values) == 1:
         return conn.execute(select(jobs.c.id).where(jobs.c.id == job_id, ~_ENDED)).first() is not None
     return conn.execute(update(jobs).where(jobs.c.id == job_id, ~_ENDED).values(values)).rowcount == 1
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, null, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, null, or_, select, update
 
 from schedfactory.model import codec
 from schedfactory.model.clock import stamp, unstamp
 from schedfactory.model.running_job import CLAIMED
+from schedfactory.model.slots import Pool
 from schedfactory.storage import apart, totals
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import jobs
@@ -24,6 +25,7 @@ def _listed(name: str) -> Any:
     return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
+IS_FREE = and_(jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None))
 _EXPIRE = Statement(
     update(jobs)
     .where(
@@ -50,11 +52,12 @@ _PROMOTE = Statement(
 )
 _DUE = (
     select(*(jobs.c[name] for name in CLAIMED))
-    .where(jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.task.in_(_listed("tasks")))
+    .where(IS_FREE, jobs.c.task.in_(_listed("tasks")))
     .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
     .limit(bindparam("most"))
 )
 _DUE_ANYWHERE = Statement(_DUE, "tasks most")
+_DUE_ELSEWHERE = Statement(_DUE.where(jobs.c.queue.not_in(_listed("queues"))), "tasks most queues")
 _DUE_IN_QUEUES = Statement(_DUE.where(jobs.c.queue.in_(_listed("queues"))), "tasks most queues")
 _TAKEN = {
     "status": const("running"),
@@ -68,15 +71,11 @@ _TAKEN = {
     "progress_message": null(),
 }
 _TAKE = Statement(
-    update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.status == const("queued"), jobs.c.node.is_(None))
-    .values(_TAKEN | {"worker": bindparam("by_worker")}),
+    update(jobs).where(jobs.c.id == bindparam("job"), IS_FREE).values(_TAKEN | {"worker": bindparam("by_worker")}),
     "job by_node by_worker now",
 )
 _TAKE_AHEAD = Statement(
-    update(jobs)
-    .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.node.is_(None))
-    .values(_TAKEN | {"worker": null()}),
+    update(jobs).where(jobs.c.id.in_(_listed("jobs")), IS_FREE).values(_TAKEN | {"worker": null()}),
     "jobs by_node now",
 )
 _REFUSE = Statement(
@@ -156,18 +155,20 @@ _TO_CANCEL = Statement(
 
 
 class Scope:
-    """Which jobs a node takes: of the tasks it knows, in the queues it serves (None: all)."""
+    """Which jobs a node takes: of the tasks it knows, in the queues of `pool`."""
 
-    def __init__(self, tasks: Sequence[str], queues: Sequence[str] | None) -> None:
+    def __init__(self, tasks: Sequence[str], pool: Pool = Pool()) -> None:  # noqa: B008 - frozen
         self.tasks = tasks
+        self.pool = pool
         self._tasks = codec.encode(list(tasks))
-        self._queues = None if queues is None else codec.encode(list(queues))
+        self._due = _DUE_ELSEWHERE if pool.queues is None else _DUE_IN_QUEUES
+        self._queues = codec.encode(list(pool.queues or pool.others))
 
     def due(self, conn: Connection, most: int) -> list[Row]:
         """Return what a claim would take, the best first: by priority (the higher first), `run_at`, `id`."""
-        if self._queues is None:
+        if self._queues == "[]":
             return list(_DUE_ANYWHERE.run(conn, (self._tasks, most)).fetchall())
-        return list(_DUE_IN_QUEUES.run(conn, (self._tasks, most, self._queues)).fetchall())
+        return list(self._due.run(conn, (self._tasks, most, self._queues)).fetchall())
 
 
 class Upcoming(NamedTuple):

@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text
 
 from schedfactory.model import codec
 from schedfactory.model.clock import optional_stamp, stamp
 from schedfactory.model.task import Call
+from schedfactory.storage import read
+from schedfactory.storage.seams import Intake, Seams
 from schedfactory.storage.statement import Row, Statement
 from schedfactory.storage.tables import jobs
 
 _COLUMNS = (
     "uid", "task", "queue", "priority", "status", "args", "tags", "run_at", "created_at", "expires_at", "max_attempts",
-    "retry", "timeout_ms", "on_crash",
+    "retry", "timeout_ms", "on_crash", "unique_key", "unique_fence",
 )  # fmt: skip
 _INSERT = Statement(
     insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), " ".join(f"new_{name}" for name in _COLUMNS)
 )
+_UNIQUE_KEY = _COLUMNS.index("unique_key")
 _LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
 _LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
 _UID = Statement(select(jobs.c.uid).where(jobs.c.id == bindparam("job")), "job")
@@ -62,7 +65,48 @@ def _to_row(call: Call[Any], uid: str, now: datetime, at: str) -> Row:
         options.retry,
         None if options.timeout is None else round(options.timeout.total_seconds() * 1000),
         options.on_crash,
+        call.unique_key,
+        None if options.unique is None else options.unique.fence,
     )
+
+
+def store(conn: Connection, calls: Sequence[Call[Any]], rows: Sequence[Row], seams: Seams, now: datetime) -> Stored:
+    """Store rows of `to_rows`, as the features want it. The caller commits.
+
+    Raises:
+        SchedfactoryError: what a feature refuses them with.
+    """
+    if not seams.enqueuing:
+        return Stored(insert_rows(conn, rows), rows, {})
+    intake = Intake(calls, list(rows))
+    for feature in seams.enqueuing:
+        feature.enqueuing(conn, intake, now)
+    if not intake.existing and not intake.twins:
+        return Stored(insert_rows(conn, intake.rows), intake.rows, {})
+    return _store_some(conn, intake)
+
+
+def _store_some(conn: Connection, intake: Intake) -> Stored:
+    answered = intake.existing.keys() | intake.twins.keys()
+    new = [index for index in range(len(intake.rows)) if index not in answered]
+    ids = intake.existing | dict(zip(new, insert_rows(conn, [intake.rows[index] for index in new]) if new else ()))
+    ids |= {index: ids[first] for index, first in intake.twins.items()}
+    known = {index: cast("Row", read.get(conn, ids[index])) for index in answered}
+    return Stored([ids[index] for index in range(len(intake.rows))], intake.rows, known)
+
+
+class Stored(NamedTuple):
+    """What has become of calls, in their order.
+
+    Attributes:
+        ids: of the jobs that answer for them.
+        rows: as they were stored.
+        known: by index, the columns of jobs that were there before, or stand for an earlier call.
+    """
+
+    ids: Sequence[int]
+    rows: Sequence[Row]
+    known: dict[int, Row]
 
 
 def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
@@ -78,10 +122,13 @@ def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
     return [ids[row[0]] for row in rows]
 
 
-def is_there(conn: Connection, job_id: int, row: Row) -> bool:
-    """Tell whether the row of that id is this one: an id alone may have gone to another job."""
-    found = _UID.run(conn, (job_id,)).fetchone()
-    return found is not None and found[0] == row[0]
+def is_there(conn: Connection, stored: Stored) -> bool:
+    """Tell whether rows that were stored are there: an id alone may have gone to another job."""
+    index = next((index for index in range(len(stored.rows)) if index not in stored.known), None)
+    if index is None:
+        return False
+    found = _UID.run(conn, (stored.ids[index],)).fetchone()
+    return found is not None and found[0] == stored.rows[index][0]
 
 
 def snapshot(job_id: int, row: Row) -> Row:
@@ -89,7 +136,7 @@ def snapshot(job_id: int, row: Row) -> Row:
     uid, task, queue, priority, status, args, tags, run_at, created_at, expires_at, max_attempts = row[:11]
     return (
         job_id, uid, task, queue, priority, status, None, args, tags, run_at, created_at, None, None, expires_at,
-        0, 0, 0, max_attempts, None, None, None, None, None, None,
+        0, 0, 0, max_attempts, None, None, None, None, None, None, row[_UNIQUE_KEY],
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,6 +16,7 @@ from schedfactory.model import codec
 from schedfactory.model.clock import stamp
 from schedfactory.model.errors import StorageError
 from schedfactory.model.outcome import MAX_CRASHES
+from schedfactory.model.slots import Slots
 from schedfactory.storage import totals
 from schedfactory.storage.locks import LockFile
 from schedfactory.storage.statement import Statement, const
@@ -37,7 +37,7 @@ _OWNERS = Statement(
 )
 
 
-def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[str] | None, now: datetime) -> tuple[int, int]:
+def register(conn: Connection, lock: LockFile, slots: Slots, now: datetime) -> tuple[int, int]:
     """Add this process as a node and return its id, whose lock it holds before anyone can see the row, and its slot."""
     conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - _KEPT)))
     taken = {row[0] for row in conn.execute(select(nodes.c.slot).where(nodes.c.status == const("running")))}
@@ -51,8 +51,8 @@ def register(conn: Connection, lock: LockFile, workers: int, queues: Sequence[st
             pid=os.getpid(),
             lock_file=lock.name,
             slot=slot,
-            workers=workers,
-            queues=None if queues is None else codec.encode(list(queues)),
+            workers=slots.workers,
+            queues=None if slots.said is None else codec.encode(slots.said),
             started_at=stamp(now),
         )
         .returning(nodes.c.id)

@@ -23,7 +23,10 @@ _COUNT = Statement(
         """
         SELECT 'waiting', count(*) FROM schedfactory_jobs WHERE status = 'waiting'
         UNION ALL SELECT 'scheduled', count(*) FROM schedfactory_jobs WHERE status = 'scheduled'
-        UNION ALL SELECT 'queued', count(*) FROM schedfactory_jobs WHERE status = 'queued' AND node IS NULL
+        UNION ALL SELECT 'queued', count(*) FROM schedfactory_jobs
+        WHERE status = 'queued' AND node IS NULL AND blocked_by IS NULL
+        UNION ALL SELECT 'queued', count(*) FROM schedfactory_jobs
+        WHERE blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL
         UNION ALL SELECT 'queued', count(*) FROM schedfactory_jobs WHERE leftover = 1 AND status = 'queued'
         UNION ALL SELECT 'running', count(*) FROM schedfactory_jobs WHERE status = 'running'
         UNION ALL SELECT status, sum(jobs) FROM schedfactory_totals GROUP BY status
@@ -33,7 +36,8 @@ _COUNT = Statement(
 _IS_BUSY = Statement(
     text(
         """
-        SELECT EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'queued' AND node IS NULL)
+        SELECT EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'queued' AND node IS NULL AND blocked_by IS NULL)
+        OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL)
         OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'running')
         OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE leftover = 1)
         OR EXISTS (SELECT 1 FROM schedfactory_jobs WHERE status = 'scheduled' AND run_at <= :now)

@@ -33,6 +33,11 @@ UUID7 = (
 # A chain of ORs, because SQLite builds a table for a long IN at every statement (2 µs a row).
 _KNOWN_STATUS = " OR ".join(f"status = '{status}'" for status in STATUSES)
 
+HOLDS_KEY = (
+    "unique_key IS NOT NULL AND fence <= unique_fence"
+    " AND (status = 'waiting' OR status = 'scheduled' OR status = 'queued' OR status = 'running')"
+)
+
 jobs = Table(
     "schedfactory_jobs",
     metadata,
@@ -67,6 +72,10 @@ jobs = Table(
     Column("fence", Integer, nullable=False, server_default=text("0")),
     Column("leftover", Integer, nullable=False, server_default=text("0")),
     Column("cancel_requested_at", Text),
+    Column("unique_key", Text),
+    Column("unique_fence", Integer),
+    Column("limit_keys", Text),
+    Column("blocked_by", Text),
     CheckConstraint(_KNOWN_STATUS, name="status_is_known"),
     CheckConstraint("priority BETWEEN -100 AND 100", name="priority_in_range"),
     CheckConstraint(MOMENT_FORM.format("run_at"), name="run_at_has_its_form"),
@@ -75,7 +84,8 @@ jobs = Table(
 )
 
 # What is claimed, in the order in which it is. `task` and `queue` ride along so that a node skips what is not its own
-# without reading the rows. A row that still has a node is held by code that outlived its timeout.
+# without reading the rows. A row that still has a node is held by code that outlived its timeout; one that is blocked waits
+# for room in a limit, and stands apart so that what is not limited never has to pass it.
 queued = Index(
     "schedfactory_jobs_queued",
     jobs.c.priority.desc(),
@@ -83,8 +93,20 @@ queued = Index(
     jobs.c.id,
     jobs.c.task,
     jobs.c.queue,
-    sqlite_where=text("status = 'queued' AND node IS NULL"),
+    sqlite_where=text("status = 'queued' AND node IS NULL AND blocked_by IS NULL"),
 )
+blocked = Index(
+    "schedfactory_jobs_blocked",
+    jobs.c.blocked_by,
+    jobs.c.priority.desc(),
+    jobs.c.run_at,
+    jobs.c.id,
+    jobs.c.queue,
+    sqlite_where=text("blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL"),
+)
+# A key is held while the job is unfinished, and has not been claimed more often than `unique_fence` says.
+unique = Index("schedfactory_jobs_unique", jobs.c.task, jobs.c.unique_key, unique=True, sqlite_where=text(HOLDS_KEY))
+keyed = Index("schedfactory_jobs_keyed", jobs.c.task, jobs.c.unique_key, sqlite_where=text("unique_key IS NOT NULL"))
 scheduled = Index("schedfactory_jobs_scheduled", jobs.c.run_at, jobs.c.queue, sqlite_where=text("status = 'scheduled'"))
 running = Index("schedfactory_jobs_running", jobs.c.node, jobs.c.queue, sqlite_where=text("status = 'running'"))
 waiting = Index("schedfactory_jobs_waiting", jobs.c.queue, sqlite_where=text("status = 'waiting'"))
@@ -137,6 +159,8 @@ nodes = Table(
     Column("beat", Integer, nullable=False, server_default=text("0")),
     Column("started_at", Text, nullable=False),
     Column("stopped_at", Text),
+    Column("tasks", Text),
+    Column("paused", Integer, nullable=False, server_default=text("0")),
     sqlite_strict=True,
     sqlite_autoincrement=True,
 )
@@ -148,6 +172,72 @@ totals = Table(
     Column("queue", Text, primary_key=True),
     Column("status", Text, primary_key=True),
     Column("jobs", Integer, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# What a queue may hold and run, over all nodes; one without a row may do anything.
+queues = Table(
+    "schedfactory_queues",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("max_size", Integer),
+    Column("when_full", Text, nullable=False, server_default=text("'raise'")),
+    Column("concurrency", Integer),
+    Column("rate", Text),
+    Column("paused", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("max_size >= 1", name="max_size_is_positive"),
+    CheckConstraint("when_full IN ('raise', 'wait')", name="when_full_is_known"),
+    CheckConstraint("concurrency >= 1", name="concurrency_is_positive"),
+    CheckConstraint(
+        "rate GLOB '[1-9]*/[smhd]' AND substr(rate, 1, length(rate) - 2) NOT GLOB '*[^0-9]*'", name="rate_has_its_form"
+    ),
+    CheckConstraint("paused IN (0, 1)", name="paused_is_known"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# The latest starts under a rate, numbered by key, so that the one that a window ends with is found at once.
+starts = Table(
+    "schedfactory_starts",
+    metadata,
+    Column("limit_key", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("started_at", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# Orders to nodes. `result` is NULL until the order has been carried out, or cannot be.
+commands = Table(
+    "schedfactory_commands",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("node", Integer),
+    Column("worker", Integer),
+    Column("workers", Integer),
+    Column("force", Integer, nullable=False, server_default=text("0")),
+    Column("given_at", Text, nullable=False, server_default=text(NOW)),
+    Column("acknowledged_at", Text),
+    Column("result", Text),
+    CheckConstraint("kind IN ('pause', 'resume', 'scale', 'quit')", name="kind_is_known"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+pending = Index("schedfactory_commands_pending", commands.c.node, sqlite_where=text("result IS NULL"))
+
+# What jobs said while they ran, by attempt.
+logs = Table(
+    "schedfactory_logs",
+    metadata,
+    Column("job_id", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("logger", Text),
+    Column("message", Text, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from schedfactory import Scheduler
 from schedfactory.model.outcome import CANCELLED
+from schedfactory.model.slots import slots_of
 from schedfactory.running.node import Node
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Process:
             self.scheduler.task(name=name, **options)(world.code)
 
     def start(self, workers: int, queues: list[str] | None) -> None:
-        node = Node(self.scheduler._house.shop(self.scheduler), workers, queues)
+        node = Node(self.scheduler._house.shop(self.scheduler), slots_of(workers, queues))
         self.node, self.queues = node, queues
         self.hands = [Hand(number + 1) for number in range(workers)]
         node._dispatcher.on_leftover = self._replace

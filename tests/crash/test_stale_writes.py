@@ -13,6 +13,7 @@ import pytest
 
 from schedfactory import RunningJob
 from schedfactory.model import outcome
+from schedfactory.model.slots import Slots
 from schedfactory.storage import changes, claim, finish, nodes, notes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.locks import lock_file
@@ -42,7 +43,7 @@ class Table:
         return RunningJob(rows[0], HERE, None if ahead else 1, self.clock.now, lambda job: None)
 
     def _take(self, conn: Any, workers: list[int]) -> list[Any]:
-        rows = Scope(("work",), None).due(conn, 1)
+        rows = Scope(("work",)).due(conn, 1)
         claim.take(conn, rows, HERE, workers, self.clock.now)
         return rows
 
@@ -92,7 +93,7 @@ def test_an_attempt_writes_only_to_the_row_that_is_its_own(table, write, other):
 @pytest.mark.parametrize("other", [{"status": "scheduled"}, {"node": ELSEWHERE}], ids=str)
 def test_only_what_is_queued_and_held_by_nobody_is_taken(table, workers, other):
     table.still.remote("work").enqueue()
-    rows = table.write(lambda conn: Scope(("work",), None).due(conn, 1))
+    rows = table.write(lambda conn: Scope(("work",)).due(conn, 1))
     table.set(**other)
     before = table.all()
     with pytest.raises(RuntimeError, match="1 of 1 jobs stayed queued"):
@@ -278,7 +279,7 @@ def test_a_cancel_flags_what_runs_and_ends_what_does_not(table):
 
 
 def register(table: Table, path: Any) -> tuple[int, int]:
-    return table.write(lambda conn: nodes.register(conn, lock_file(path), 1, None, table.clock.now))
+    return table.write(lambda conn: nodes.register(conn, lock_file(path), Slots(1), table.clock.now))
 
 
 def lock(begun: dict[tuple[int, int], int] | None = None) -> Any:

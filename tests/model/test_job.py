@@ -45,6 +45,7 @@ def test_a_new_job_says_what_was_asked_for(still: Scheduler, add: Any, clock: An
         "args": {"x": 2, "y": 3}, "tags": ["maths"], "run_at": clock.now, "created_at": clock.now, "started_at": None,
         "finished_at": None, "expires_at": None, "attempt": 0, "failures": 0, "crashes": 0, "max_attempts": 1,
         "progress": None, "progress_message": None, "result": None, "error": None, "node": None, "worker": None,
+        "unique_key": None,
     }  # fmt: skip
     assert (job.is_new, job.is_finished, job.wait_time, job.run_time) == (True, False, None, None)
     assert job.refresh() == still.get(1) == job

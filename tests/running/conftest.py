@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from schedfactory import RunningJob, Scheduler
+from schedfactory.model.slots import Slots
 from schedfactory.running.node import Node
 from schedfactory.running.waiting import Waiting
 from schedfactory.storage import nodes
@@ -122,7 +123,7 @@ class Hand:
     def __init__(self, scheduler: Scheduler, clock: Any) -> None:
         self.scheduler = scheduler
         self.clock = clock
-        self.node = Node(scheduler._house.shop(scheduler), 1, None)
+        self.node = Node(scheduler._house.shop(scheduler), Slots(1))
         self.node._dispatcher.workers = 0
 
     def claim(self) -> RunningJob | None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 import schedfactory
 from schedfactory import Fail, Job, Scheduler, StorageError, current_job
+from schedfactory.model.slots import Slots
 from schedfactory.running.node import Node
 from schedfactory.storage import claim
 from schedfactory.storage.database import Database
@@ -253,7 +254,7 @@ def test_what_a_round_found_that_was_rolled_back_is_not_handed_over(
 ) -> None:
     ok.options(delay="1s").enqueue()
     clock.advance(seconds=2)
-    node = Node(still._house.shop(still), 1, None)
+    node = Node(still._house.shop(still), Slots(1))
     write = Database.write
 
     def twice(database: Database, work: Any, **how: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from schedfactory import RunningJob, Scheduler
 from schedfactory.model.outcome import Outcome
+from schedfactory.model.slots import Pool
 from schedfactory.storage import claim, finish
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
@@ -44,7 +45,7 @@ class HandNode:
     def claim(self, most: int = 1, tasks: Sequence[str] = ("work",), queues: Sequence[str] | None = None) -> list[RunningJob]:
         def take(conn: Any) -> list[Any]:
             claim.promote(conn, self.clock())
-            rows = Scope(tasks, queues).due(conn, most)
+            rows = Scope(tasks, Pool(None if queues is None else tuple(queues))).due(conn, most)
             claim.take(conn, rows, self.number, range(1, most + 1), self.clock())
             return rows
 

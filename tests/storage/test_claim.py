@@ -124,7 +124,7 @@ def test_a_row_that_is_taken_is_not_taken_again(still: Scheduler, database: Data
     still.remote("work").enqueue()
 
     def twice(conn: Any) -> None:
-        rows = Scope(["work"], None).due(conn, 1)
+        rows = Scope(["work"]).due(conn, 1)
         claim.take(conn, rows, 1, [1], clock.now)
         for node, workers in ((2, [2]), (3, [])):
             with pytest.raises(RuntimeError, match="stayed queued"):
@@ -140,7 +140,7 @@ def test_two_processes_never_take_the_same_job(still: Scheduler, path: Path, clo
 
     def drain(number: int) -> None:
         def take(conn: Any) -> list[Any]:
-            rows = Scope(["work"], None).due(conn, 3)
+            rows = Scope(["work"]).due(conn, 3)
             claim.take(conn, rows, number, [1, 2, 3], clock.now)
             return rows
 
