@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from schedfactory.seams.ticking import retention
+from schedfactory.features import retention
 
 from schedfactory import Fail, Scheduler
 from schedfactory.running.waiting import Waiting
