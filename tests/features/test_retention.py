@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from schedfactory.features import retention
 
 from schedfactory import Fail, Scheduler
+from schedfactory.features import retention
 from schedfactory.running.waiting import Waiting
 
 ENDS = ("succeeded", "failed", "cancelled")
