@@ -10,6 +10,8 @@ import weakref
 from datetime import datetime
 from pathlib import Path
 
+from schedfactory.features.limits.guest import Limits
+from schedfactory.features.queues import QueueSizes
 from schedfactory.features.retention import Retention
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.running.node import Flag, Shop
@@ -64,7 +66,7 @@ class House:
         """Take other settings, for the next use."""
         self.settings = settings
         self._database = None
-        self.seams = Seams([Retention(settings.kept, self.tasks)])
+        self.seams = Seams([Limits(self.tasks), QueueSizes(), Retention(settings.kept, self.tasks)])
 
     def shop(self, owner: object) -> Shop:
         """Return what a node works with."""

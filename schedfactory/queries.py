@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schedfactory.features.queues import Queues
 from schedfactory.house import House
 from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
@@ -169,6 +170,11 @@ class Queries:
         'copy.db'
         """
         return backup.copy(self._house.database, Path(path))
+
+    @property
+    def queues(self) -> Queues:
+        """The queues: what they may hold and run; see `Queues`."""
+        return Queues(self._house.database)
 
     def doctor(self) -> list[Finding]:
         """Look for what is wrong with the database and what it lies on, and change nothing; an empty list is a good sign.

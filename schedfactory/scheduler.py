@@ -9,14 +9,17 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from schedfactory.control import STOP_S, Control
+from schedfactory.features.queues import refuse_full
 from schedfactory.house import House
 from schedfactory.model.clock import Clock, DurationLike, Monotonic
-from schedfactory.model.errors import PayloadTooLarge
+from schedfactory.model.errors import PayloadTooLarge, QueueFull
 from schedfactory.model.job import Job
+from schedfactory.model.limit import Limit
 from schedfactory.model.options import KEPT, CallOptions, KeepLike
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.task import Call, Isolation, OnCrash, RemoteTask, Task
@@ -24,6 +27,8 @@ from schedfactory.running import context
 from schedfactory.settings import Given, Settings
 from schedfactory.storage import enqueue
 from schedfactory.storage import migrate as schema
+from schedfactory.storage.enqueue import Stored
+from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -157,6 +162,7 @@ class Scheduler(Control):
         on_crash: OnCrash = "requeue",
         isolation: Isolation = "thread",
         keep: KeepLike | None = None,
+        limit: Limit | Sequence[Limit] | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
@@ -210,10 +216,7 @@ class Scheduler(Control):
         new = enqueue.to_rows(calls, now)
         if not new:
             return []
-        seams = self._house.seams
-        ids, rows, known = self._house.database.write(
-            lambda conn: enqueue.store(conn, calls, new, seams, now), was_stored=enqueue.is_there
-        )
+        ids, rows, known = self._store(calls, new, now)
         if self._house.reporter.wants("job"):
             for index, job_id in enumerate(ids):
                 if index not in known:
@@ -222,6 +225,31 @@ class Scheduler(Control):
         for index, row in known.items():
             jobs[index] = Job(row, self, now)
         return jobs
+
+    def _store(self, calls: Sequence[Call[Any]], rows: Sequence[Row], now: datetime) -> Stored:
+        def store() -> Stored:
+            seams = self._house.seams
+            return self._house.database.write(
+                lambda conn: enqueue.store(conn, calls, rows, seams, now), was_stored=enqueue.is_there
+            )
+
+        try:
+            return store()
+        except QueueFull as error:
+            if not error.may_wait or context.is_inside(self):
+                raise
+            full = error
+        return self._house.waiting.for_room(lambda: self._store_if_room(full, store), self._house.database.state)
+
+    def _store_if_room(self, full: QueueFull, store: Callable[[], Stored]) -> Stored | None:
+        try:
+            with self._house.database.read() as conn:
+                refuse_full(conn, full.queue, full.more)
+            return store()
+        except QueueFull as still_full:
+            if not still_full.may_wait:
+                raise
+            return None
 
     def work_on(self, path: str) -> None:
         """Use the parent's file in a worker process, whatever the program's own words make of it there."""

@@ -98,6 +98,6 @@ def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: An
 
 
 # Calls of functions, steps of SQLite; for one job.
-ENQUEUE = (115, 166)
+ENQUEUE = (124, 180)
 BULK = (27.5, 156)
-DRAIN = (123, 320)
+DRAIN = (124, 325)

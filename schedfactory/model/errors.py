@@ -6,6 +6,7 @@ SchedfactoryError
 ├── UnknownTask (LookupError)        a task name that this process has not registered
 ├── NotInJob (LookupError)           `current_job()` outside a running task
 ├── NotConfigured                    a task or scheduler that has no database yet
+├── QueueFull                        a queue holds as many jobs as its `max_size` says
 ├── JobFinished                      a change to a job that has ended
 ├── JobFailed, JobCancelled          what `get_result()` raises; both carry `.job`
 ├── WaitTimeout (TimeoutError)       a wait that was given up; the job goes on
@@ -48,6 +49,23 @@ class NotInJob(SchedfactoryError, LookupError):
 
 class NotConfigured(SchedfactoryError):
     """A task of a registry that no scheduler has included yet."""
+
+
+class QueueFull(SchedfactoryError):
+    """The queue has no room for the job; nothing was stored. `queue` is its name, `max_size` how many it may hold.
+
+    `may_wait` says that the queue's `when_full` is "wait", and that there could be room some time for all `more` of them.
+    """
+
+    def __init__(self, queue: str, max_size: int, held: int, more: int, *, may_wait: bool) -> None:
+        super().__init__(
+            f"the queue {queue!r} holds {held} unfinished jobs that have not started, of {max_size} (max_size), and has no room"
+            f" for {more} more. Try again later, or let it grow: scheduler.queues.set({queue!r}, max_size=…)."
+        )
+        self.queue = queue
+        self.max_size = max_size
+        self.more = more
+        self.may_wait = may_wait
 
 
 class JobFinished(SchedfactoryError):

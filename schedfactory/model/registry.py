@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from schedfactory.model.errors import UnknownTask
+from schedfactory.model.limit import Limit
 from schedfactory.model.options import CallOptions, Keep, KeepLike
 from schedfactory.model.task import Home, Isolation, OnCrash, Task
 
@@ -29,6 +30,7 @@ class TaskRegistry:
         self._by_function: dict[Callable[..., Any], Task[..., Any]] = {}
         self._parents: list[TaskRegistry] = []
         self._home: Home | None = None
+        self.is_limited = False  # some task is
 
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
@@ -41,6 +43,7 @@ class TaskRegistry:
         on_crash: OnCrash = "requeue",
         isolation: Isolation = "thread",
         keep: KeepLike | None = None,
+        limit: Limit | Sequence[Limit] | None = None,
         **options: Unpack[CallOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
@@ -55,6 +58,7 @@ class TaskRegistry:
                 seconds after a cancel, and with this process; where it dies, only its own job is charged with a crash.
             keep: how long finished jobs of this task stay, in the place of the scheduler's `keep`: a duration, or a mapping
                 by final status in which None means for ever.
+            limit: how many run at the same time, and start in a stretch of time, over all nodes: a `Limit`, or several.
             options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`, `unique`: see `CallOptions`; `retry` may
                 hold callables and exception classes here.
 
@@ -77,6 +81,7 @@ class TaskRegistry:
             parent.add(task)
         if self._home is not None:
             task.belong_to(self._home)
+        self.is_limited |= bool(task.limits)
         for name in (task.name, *task.aliases):
             self._tasks[name] = task
         self._by_function[task.function] = task

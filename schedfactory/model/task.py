@@ -16,6 +16,7 @@ from schedfactory.model.arguments import Arguments, dumps_unchecked
 from schedfactory.model.errors import NotConfigured
 from schedfactory.model.job import Job
 from schedfactory.model.keys import KeyTemplate, key_of_all
+from schedfactory.model.limit import Limit, limits_of
 from schedfactory.model.options import CallOptions, KeepLike, Options, check_keep
 from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
@@ -65,6 +66,7 @@ class Task(Generic[P, R]):
         on_crash: OnCrash = "requeue",
         isolation: Isolation = "thread",
         keep: KeepLike | None = None,
+        limit: Limit | Sequence[Limit] | None = None,
         **options: Unpack[CallOptions],
     ) -> None:
         check_function(function, name)
@@ -84,6 +86,7 @@ class Task(Generic[P, R]):
         self.isolation = _check_isolation(isolation, function)
         self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts, on_crash=on_crash)
         self.keep = None if keep is None else check_keep(keep)
+        self.limits = limits_of(limit, self.name, self.arguments.names)
         self._options = self.defaults
         self._check_unique()
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from schedfactory.model.errors import StorageError
+from schedfactory.storage import sqlite
 from schedfactory.storage.database import Database
 from schedfactory.storage.seams import Feature
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _log = logging.getLogger("schedfactory")
 _AFTER_ERROR = timedelta(seconds=5)
@@ -18,8 +23,9 @@ _LONGEST_S = 5.0  # also after any jump of the clock
 class Ticker:
     """The ticks of one node's features, each in a transaction of its own, between the dispatcher's rounds."""
 
-    def __init__(self, database: Database, features: Sequence[Feature]) -> None:
+    def __init__(self, database: Database, features: Sequence[Feature], ring: Callable[[], None]) -> None:
         self._database = database
+        self._ring = ring
         self._failed: set[Feature] = set()
         self._due: dict[Feature, datetime | None] = dict.fromkeys(features)
 
@@ -31,7 +37,7 @@ class Ticker:
                 pause = min(pause, (due - now).total_seconds())
                 continue
             try:
-                again = self._database.write(lambda conn, feature=feature: feature.tick(conn, now), quiet=True)  # type: ignore[misc]
+                again, has_changed = self._database.write(lambda conn, feature=feature: _tick(feature, conn, now), quiet=True)  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - logged, and tried again; what is wrong there must not end the node
                 if feature not in self._failed:
                     self._failed.add(feature)
@@ -41,9 +47,17 @@ class Ticker:
                 self._due[feature] = now + _AFTER_ERROR
                 continue
             self._failed.discard(feature)
+            if has_changed:  # there may be more to claim now
+                self._ring()
             if again is None:
                 del self._due[feature]
             else:
                 self._due[feature] = again
                 pause = min(pause, max((again - now).total_seconds(), 0.0))
         return pause
+
+
+def _tick(feature: Feature, conn: Connection, now: datetime) -> tuple[datetime | None, bool]:
+    before = sqlite.total_changes(conn)
+    again = feature.tick(conn, now)
+    return again, sqlite.total_changes(conn) != before

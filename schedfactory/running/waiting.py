@@ -12,6 +12,7 @@ from schedfactory.model.clock import Monotonic
 T = TypeVar("T")
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.05
+_NO_JOB = 0  # whose end nobody announces
 
 
 class Waiting:
@@ -54,6 +55,12 @@ class Waiting:
                     pause = min(pause * 1.5, _LONGEST_PAUSE_S)
                     if is_told or seen is None or state() != seen:
                         break
+
+    def for_room(self, look: Callable[[], T | None], state: Callable[[], object]) -> T:
+        """Return what `look` gives once it is not None, however long that takes."""
+        found = self.until(_NO_JOB, look, state, None)
+        assert found is not None
+        return found
 
     @contextmanager
     def _expecting(self, job_id: int) -> Iterator[threading.Event]:

@@ -24,7 +24,7 @@ _COLUMNS = (
 _INSERT = Statement(
     insert(jobs).values({name: bindparam(f"new_{name}") for name in _COLUMNS}), " ".join(f"new_{name}" for name in _COLUMNS)
 )
-_UNIQUE_KEY = _COLUMNS.index("unique_key")
+QUEUE, _UNIQUE_KEY = _COLUMNS.index("queue"), _COLUMNS.index("unique_key")
 _LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
 _LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
 _UID = Statement(select(jobs.c.uid).where(jobs.c.id == bindparam("job")), "job")

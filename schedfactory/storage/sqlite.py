@@ -176,6 +176,11 @@ def data_version(conn: Connection) -> int:
     return int(driver.execute("PRAGMA data_version").fetchone()[0])
 
 
+def total_changes(conn: Connection) -> int:
+    """Return how many rows this connection has changed so far."""
+    return int(conn.connection.driver_connection.total_changes)  # type: ignore[union-attr]
+
+
 def read_leniently(connection: sqlite3.Connection, error: BaseException) -> bool:
     """Where an error means a text that is no UTF-8, as SQL may write it, put marks into such text from now on.
 

@@ -51,7 +51,7 @@ def ended(scheduler: Scheduler, name: str = "work") -> None:
 def walk(scheduler: Scheduler, clock: Any) -> None:
     """Do what a running node does from time to time, until there is a pause."""
     house = scheduler._house
-    [walker] = house.shop(scheduler).seams.ticking
+    walker = next(one for one in house.seams.ticking if isinstance(one, retention.Retention))
     while house.database.write(lambda conn: walker.tick(conn, clock.now)) == clock.now:
         pass
 
@@ -136,7 +136,7 @@ def test_what_keep_says_is_done_a_window_of_ids_at_a_time(make: Any, clock: Any,
     scheduler.run_due()
     clock.advance(days=2)
     house = scheduler._house
-    [walker] = house.shop(scheduler).seams.ticking
+    walker = next(one for one in house.seams.ticking if isinstance(one, retention.Retention))
     counted, again = [], []
     for _ in range(4):
         again.append(house.database.write(lambda conn: walker.tick(conn, clock.now)) - clock.now)

@@ -1,0 +1,122 @@
+"""How many jobs may run at the same time, and how many may start in a stretch of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from schedfactory.model.keys import KeyTemplate
+
+_FORM = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
+_WINDOWS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many starts in any stretch of time as long as `window`."""
+
+    count: int
+    window: timedelta
+    text: str
+
+    @staticmethod
+    def of(text: str, what: str = "rate") -> Rate:
+        """Return the rate that text such as "100/m" says.
+
+        Raises:
+            ValueError, TypeError: naming it.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f'{what}={text!r} is no rate. Pass text such as "100/m".')
+        found = _FORM.fullmatch(text)
+        if found is None:
+            raise ValueError(f'{what}={text!r} is not understood. Pass starts by s, m, h or d, such as "100/m".')
+        return Rate(int(found[1]), _WINDOWS[found[2]], text)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What bounds the jobs of a task, over all nodes.
+
+    Args:
+        concurrency: so many run at the same time.
+        key: a template such as "account:{account_id}": the limit counts for each key by itself, and tasks that give the same
+            key share it. None: for the task as a whole.
+        rate: so many start in any second, minute, hour or day: "10/s", "100/m", "5/h", "1000/d". Failed starts count.
+
+    Raises:
+        ValueError: neither a concurrency nor a rate, a number below 1, a rate of another form.
+
+    >>> Limit(2, key="account:{account_id}", rate="100/m").concurrency
+    2
+    """
+
+    concurrency: int | None = None
+    key: str | None = None
+    rate: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.concurrency is None and self.rate is None:
+            raise ValueError('Limit() limits nothing. Pass how many may run, a rate such as "100/m", or both.')
+        check_concurrency(self.concurrency)
+        if self.rate is not None:
+            Rate.of(self.rate)
+        if self.key is not None:
+            KeyTemplate(self.key, None, "key")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit as it counts for one job: what it counts by, and how much that allows."""
+
+    key: str
+    concurrency: int | None = None
+    rate: Rate | None = None
+    is_paused: bool = False
+
+
+@dataclass(frozen=True)
+class TaskLimit:
+    """A limit with its template checked against the parameters of its task."""
+
+    limit: Limit
+    task: str
+    template: KeyTemplate | None = None
+    rate: Rate | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", None if self.limit.rate is None else Rate.of(self.limit.rate))
+
+    def bound(self, args: Mapping[str, Any]) -> Bound:
+        """Return what counts for a job with these arguments, defaults included.
+
+        Raises:
+            ValueError: an argument of the key is not there.
+        """
+        key = f"task:{self.task}" if self.template is None else f"limit:{self.template.render(args)}"
+        return Bound(key, self.limit.concurrency, self.rate)
+
+
+def limits_of(given: Limit | Sequence[Limit] | None, task: str, names: Sequence[str]) -> tuple[TaskLimit, ...]:
+    """Return a task's limits.
+
+    Raises:
+        TypeError: something that is no `Limit`.
+        ValueError: a key names a parameter that there is not.
+    """
+    wanted = () if given is None else (given,) if isinstance(given, Limit) else given
+    if not isinstance(wanted, Sequence) or not all(isinstance(one, Limit) for one in wanted):
+        raise TypeError(f'limit={given!r} is no limit. Pass Limit(2), Limit(rate="100/m"), or a list of such.')
+    return tuple(TaskLimit(one, task, None if one.key is None else KeyTemplate(one.key, names, "key")) for one in wanted)
+
+
+def check_concurrency(value: int | None) -> int | None:
+    """Return how many may run at the same time: 1 or more, None for no bound."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"concurrency={value!r} is no number of jobs. Pass an int of 1 or more.")
+    if value is not None and value < 1:
+        raise ValueError(f"concurrency={value} is fewer than one. Pass 1 or more; pause what is not to run.")
+    return value

@@ -1,0 +1,88 @@
+"""Due jobs for which a limit has no room: they stand apart, so that a claim never has to pass them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, bindparam, func, null, select, text, update
+
+from schedfactory.model import codec
+from schedfactory.storage.statement import Statement, const
+from schedfactory.storage.tables import jobs
+
+_IS_BLOCKED = and_(jobs.c.blocked_by.is_not(None), jobs.c.status == const("queued"), jobs.c.node.is_(None))
+_PARK = Statement(
+    update(jobs)
+    .where(jobs.c.id.in_(select(func.json_each(bindparam("jobs")).table_valued("value").c.value)))
+    .values(blocked_by=bindparam("key")),
+    "jobs key",
+)
+_LET_OUT = Statement(
+    update(jobs)
+    .where(
+        jobs.c.id.in_(
+            select(jobs.c.id)
+            .where(_IS_BLOCKED, jobs.c.blocked_by == bindparam("key"))
+            .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
+            .limit(bindparam("most"))
+        )
+    )
+    .values(blocked_by=null()),
+    "key most",
+)
+_ANY = Statement(select(jobs.c.id).where(_IS_BLOCKED).limit(const(1)))
+_BEST = Statement(
+    select(jobs.c.id, jobs.c.task, jobs.c.queue, jobs.c.args)
+    .where(_IS_BLOCKED, jobs.c.blocked_by == bindparam("key"))
+    .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
+    .limit(const(1)),
+    "key",
+)
+# From one key to the next in the index, however many jobs each has.
+_KEYS = Statement(
+    text(
+        """
+        WITH RECURSIVE keys (key) AS (
+            SELECT min(blocked_by) FROM schedfactory_jobs
+            WHERE blocked_by > :after AND blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL
+            UNION ALL
+            SELECT (SELECT min(blocked_by) FROM schedfactory_jobs
+                    WHERE blocked_by > key AND blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL)
+            FROM keys WHERE key IS NOT NULL
+        )
+        SELECT key FROM keys WHERE key IS NOT NULL LIMIT :most
+        """
+    ),
+    "after most",
+)
+
+
+def queue_key(queue: str) -> str:
+    """Return what a queue's jobs are blocked by."""
+    return f"queue:{queue}"
+
+
+def park(conn: Connection, job_ids: Sequence[int], key: str) -> None:
+    """Set due jobs apart until there is room under `key`."""
+    _PARK.run(conn, (codec.encode(list(job_ids)), key))
+
+
+def let_out(conn: Connection, key: str, most: int) -> int:
+    """Let the best of those that wait for `key` be claimed again, and return how many that were."""
+    return int(_LET_OUT.run(conn, (key, most)).rowcount) if most > 0 else 0
+
+
+def are_there(conn: Connection) -> bool:
+    """Tell whether any job is blocked."""
+    return _ANY.run(conn).fetchone() is not None
+
+
+def best(conn: Connection, key: str) -> tuple[int, str, str, str] | None:
+    """Return id, task, queue and arguments of the first one that waits for `key`."""
+    row: tuple[int, str, str, str] | None = _BEST.run(conn, (key,)).fetchone()
+    return row
+
+
+def keys(conn: Connection, after: str, most: int) -> list[str]:
+    """Return what jobs are blocked by, in order of the alphabet."""
+    return [row[0] for row in _KEYS.run(conn, (after, most)).fetchall()]
