@@ -6,6 +6,7 @@
 
 from schedfactory.model.errors import (
     DatabaseBusy,
+    DuplicateJob,
     JobCancelled,
     JobFailed,
     JobFinished,
@@ -32,14 +33,15 @@ from schedfactory.model.reports import StatusReport
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import Call, RemoteTask, Task
+from schedfactory.model.unique import Unique
 from schedfactory.running.context import current_job
 from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
-    "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry",
-    "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
-    "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",
-    "tables",
+    "Attempt", "Call", "Cancel", "DatabaseBusy", "DuplicateJob", "Fail", "Finding", "Health", "Job", "JobCancelled",
+    "JobFailed", "JobFinished", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable",
+    "PayloadTooLarge", "RemoteTask", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew",
+    "SchemaTooOld", "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask",
+    "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from schedfactory.features.retention import Retention
+from schedfactory.features.unique import Uniqueness
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.running.node import Flag, Shop
 from schedfactory.running.reporter import Reporter
@@ -64,7 +65,8 @@ class House:
         """Take other settings, for the next use."""
         self.settings = settings
         self._database = None
-        self.seams = Seams([Retention(settings.kept, self.tasks)])
+        # Uniqueness first: what is not stored anew counts for nothing else.
+        self.seams = Seams([Uniqueness(self.tasks), Retention(settings.kept, self.tasks)])
 
     def shop(self, owner: object) -> Shop:
         """Return what a node works with."""
