@@ -131,7 +131,8 @@ def _each(scheduler: Scheduler, move: Any, ids: tuple[int, ...], filters: dict[s
         try:
             done += move(job_id)
         except DuplicateJob as error:
-            raise click.ClickException(f"{error} {done} of the jobs before it had been changed.") from error
+            before = f" The {done} before it had been changed already." if done else ""
+            raise click.ClickException(f"{error}{before}") from error
     return done
 
 
