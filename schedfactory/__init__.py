@@ -7,6 +7,7 @@
 from schedfactory.features.queues import Queue, Queues
 from schedfactory.model.errors import (
     DatabaseBusy,
+    DuplicateJob,
     JobCancelled,
     JobFailed,
     JobFinished,
@@ -41,9 +42,10 @@ from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed",
-    "JobFinished", "Limit", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge",
-    "Queue", "QueueFull", "Queues", "RemoteTask", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler",
-    "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry",
-    "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
+    "Attempt", "Call", "Cancel", "DatabaseBusy", "DuplicateJob", "Fail", "Finding", "Health", "Job", "JobCancelled",
+    "JobFailed", "JobFinished", "Limit", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable",
+    "PayloadTooLarge", "Queue", "QueueFull", "Queues", "RemoteTask", "Retry", "RetryAfter", "RunningJob",
+    "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport", "StorageError",
+    "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",
+    "tables",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 from schedfactory.features.limits.guest import Limits
 from schedfactory.features.queues import QueueSizes
 from schedfactory.features.retention import Retention
+from schedfactory.features.unique import Uniqueness
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.running.node import Flag, Shop
 from schedfactory.running.reporter import Reporter
@@ -66,7 +67,8 @@ class House:
         """Take other settings, for the next use."""
         self.settings = settings
         self._database = None
-        self.seams = Seams([Limits(self.tasks), QueueSizes(), Retention(settings.kept, self.tasks)])
+        # Uniqueness first: what is not stored anew counts for nothing else.
+        self.seams = Seams([Uniqueness(self.tasks), Limits(self.tasks), QueueSizes(), Retention(settings.kept, self.tasks)])
 
     def shop(self, owner: object) -> Shop:
         """Return what a node works with."""

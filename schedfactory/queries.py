@@ -108,6 +108,7 @@ class Queries:
         Each keeps its row: due now, failures 0, result, error and expiry cleared. Unfinished jobs do not change.
 
         Raises:
+            DuplicateJob: another job holds the unique key of one of them, or two of them have the same; nothing is changed.
             TypeError: neither an id nor a filter.
         """
         condition = _chosen("requeue", job_id, filters)

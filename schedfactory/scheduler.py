@@ -201,6 +201,9 @@ class Scheduler(Control):
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """Store jobs for all these calls in one transaction: all or none, their ids in order.
 
+        Raises:
+            DuplicateJob: a call whose `unique` says `on_conflict="raise"` meets another one, among these calls, too.
+
         >>> jobs = scheduler.enqueue_many([add.call(1, 2), add.options(priority=9).call(3, 4)])
         >>> [job.priority for job in jobs]
         [0, 9]

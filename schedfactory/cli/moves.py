@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from schedfactory import Call, Scheduler
+from schedfactory import Call, DuplicateJob, Scheduler
 from schedfactory.cli.jobs import ROW, STATUSES, existing
 from schedfactory.cli.source import Source, bad_usage, pass_source, task_named, with_source
 
@@ -126,7 +126,14 @@ def _each(scheduler: Scheduler, move: Any, ids: tuple[int, ...], filters: dict[s
             return int(move(**wanted))
     for job_id in ids:  # before any is changed
         existing(scheduler, job_id)
-    return sum(move(job_id) for job_id in dict.fromkeys(ids))
+    done = 0
+    for job_id in dict.fromkeys(ids):
+        try:
+            done += move(job_id)
+        except DuplicateJob as error:
+            before = f" The {done} before it had been changed already." if done else ""
+            raise click.ClickException(f"{error}{before}") from error
+    return done
 
 
 def _report(count: int, what: str) -> None:

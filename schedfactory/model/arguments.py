@@ -77,8 +77,15 @@ class Arguments:
         return {
             name: value
             for name, value in bound.items()
-            if name not in self._defaults or not codec.same(value, self._defaults[name])
+            if name not in self._defaults or not _is_default(value, self._defaults[name])
         }
+
+    def received(self, bound: dict[str, Any], text: str) -> dict[str, Any]:
+        """Return what a worker will get of `bound`, whose `dumps` is `text`: equal calls are equal there."""
+        if all(type(value) is self._sure.get(name) for name, value in bound.items()):
+            return bound
+        back = self._decode(text)
+        return {name: getattr(back, name) for name in bound}
 
     def dumps(self, bound: dict[str, Any]) -> str:
         """Return the JSON object of `bound`, after having decoded it once as a worker will.
@@ -244,6 +251,10 @@ def dumps_unchecked(values: dict[str, Any]) -> str:
             except TypeError as why:
                 raise NotSerializable(f"parameter {name!r} = {_short(value)}: {why}") from why
         raise NotSerializable(str(error)) from error
+
+
+def _is_default(value: object, default: object) -> bool:
+    return isinstance(value, bool) is isinstance(default, bool) and codec.same(value, default)
 
 
 def _short(value: object) -> str:

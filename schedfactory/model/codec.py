@@ -212,4 +212,17 @@ def _duration_parts(value: pendulum.Duration) -> dict[str, int]:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_to_json)
-_SORTED = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
+
+
+def _to_sortable(value: Any) -> Any:
+    """As `_to_json`, but a pydantic model's sets stay sets, which have no order of their own."""
+    dump = getattr(value, "model_dump", None)
+    if dump is None or isinstance(value, type):
+        return _to_json(value)
+    try:
+        return msgspec.Raw(_SORTED.encode(dump()))
+    except TypeError:
+        return _to_json(value)
+
+
+_SORTED = msgspec.json.Encoder(enc_hook=_to_sortable, order="deterministic")

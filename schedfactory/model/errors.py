@@ -6,6 +6,7 @@ SchedfactoryError
 ├── UnknownTask (LookupError)        a task name that this process has not registered
 ├── NotInJob (LookupError)           `current_job()` outside a running task
 ├── NotConfigured                    a task or scheduler that has no database yet
+├── DuplicateJob                     a job whose unique key another one holds
 ├── QueueFull                        a queue holds as many jobs as its `max_size` says
 ├── JobFinished                      a change to a job that has ended
 ├── JobFailed, JobCancelled          what `get_result()` raises; both carry `.job`
@@ -49,6 +50,20 @@ class NotInJob(SchedfactoryError, LookupError):
 
 class NotConfigured(SchedfactoryError):
     """A task of a registry that no scheduler has included yet."""
+
+
+class DuplicateJob(SchedfactoryError):
+    """Another job holds the unique key of this one. Nothing was stored or changed.
+
+    `task` and `unique_key` say which key that is; `job_id` is the job that holds it, None where it is another call of the same
+    `enqueue_many`.
+    """
+
+    def __init__(self, message: str, task: str = "", unique_key: str = "", job_id: int | None = None) -> None:
+        super().__init__(message)
+        self.task = task
+        self.unique_key = unique_key
+        self.job_id = job_id
 
 
 class QueueFull(SchedfactoryError):

@@ -264,7 +264,11 @@ class Job(Generic[R]):
         return self.refresh()
 
     def requeue(self) -> Job[R]:
-        """Run a finished job again: the same row, due now, with no failures. An unfinished one is left as it is."""
+        """Run a finished job again: the same row, due now, with no failures. An unfinished one is left as it is.
+
+        Raises:
+            DuplicateJob: another job holds its unique key.
+        """
         self._source.requeue(self.id)
         return self.refresh()
 

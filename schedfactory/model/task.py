@@ -88,7 +88,7 @@ class Task(Generic[P, R]):
         self.keep = None if keep is None else check_keep(keep)
         self.limits = limits_of(limit, self.name, self.arguments.names)
         self._options = self.defaults
-        self._check_unique()
+        self._key = self._key_template()
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it
         functools.update_wrapper(self, function, updated=())  # what the function has been given stays its own
 
@@ -114,22 +114,19 @@ class Task(Generic[P, R]):
         """
         twin: Task[P, R] = object.__new__(type(self))
         twin.__dict__.update(self.__dict__, _options=self._options.but(**options))
-        twin._check_unique()
+        if "unique" in options:
+            twin._key = twin._key_template()
         return twin
 
-    def _check_unique(self) -> None:
+    def _key_template(self) -> KeyTemplate | None:
         unique = self._options.unique
-        is_template = unique is not None and unique.key is not True
-        self._key = KeyTemplate(str(unique.key), self.arguments.names, "unique") if is_template and unique else None
+        return None if unique is None else unique.template(self.arguments.names)
 
-    def _unique_key(self, bound: dict[str, Any]) -> str | None:
-        if self._options.unique is None:
-            return None
-        return (
-            key_of_all(self.arguments.without_defaults(bound))
-            if self._key is None
-            else self._key.render(self.arguments.with_defaults(bound))
-        )
+    def _unique_key(self, bound: dict[str, Any], text: str) -> str:
+        received = self.arguments.received(bound, text)
+        if self._key is None:
+            return key_of_all(self.arguments.without_defaults(received))
+        return self._key.render(self.arguments.with_defaults(received))
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Bind arguments and return the call, to be enqueued later.
@@ -137,17 +134,22 @@ class Task(Generic[P, R]):
         Raises:
             TypeError: the function could not be called like this.
             NotSerializable: an argument that would not come back as it is.
+            ValueError: an argument of which no unique key can be made.
         """
         bound = self.arguments.bind(args, kwargs)
-        return Call(self.name, self.arguments.dumps(bound), self._options, self._unique_key(bound))
+        text = self.arguments.dumps(bound)
+        return Call(self.name, text, self._options, None if self._options.unique is None else self._unique_key(bound, text))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job for this call and return its snapshot. When this returns, the job survives a crash.
+
+        With `unique` it may be the snapshot of a job that was there before; then `is_new` is False.
 
         Raises:
             TypeError: the function could not be called like this.
             NotSerializable: an argument that would not come back as it is.
             PayloadTooLarge: the arguments are over the scheduler's `max_payload`.
+            DuplicateJob: another job holds its unique key, and `on_conflict` is "raise".
             NotConfigured: no scheduler has included this task's registry.
             StorageError: the database did not take it; nothing was stored.
         """
@@ -206,6 +208,7 @@ class RemoteTask:
         self.name = _check_name(name)
         self._home = home
         self._options = options
+        self._key = None if options.unique is None else options.unique.template(None)
 
     def options(self, **options: Unpack[CallOptions]) -> RemoteTask:
         """Return it with other options, as `Task.options` does."""
@@ -213,11 +216,10 @@ class RemoteTask:
 
     def call(self, /, **kwargs: Any) -> Call[Any]:
         """Return the call, to be enqueued later. Whether its arguments bind is known where it runs."""
-        args, unique = dumps_unchecked(kwargs), self._options.unique
-        if unique is None:
+        args = dumps_unchecked(kwargs)
+        if self._options.unique is None:
             return Call(self.name, args, self._options)
-        key = key_of_all(kwargs) if unique.key is True else KeyTemplate(unique.key, None, "unique").render(kwargs)
-        return Call(self.name, args, self._options, key)
+        return Call(self.name, args, self._options, key_of_all(kwargs) if self._key is None else self._key.render(kwargs))
 
     def enqueue(self, /, **kwargs: Any) -> Job[Any]:
         """Store a job for this call, as `Task.enqueue` does."""

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from schedfactory.model.clock import stamp
 from schedfactory.model.job import FINAL
 from schedfactory.model.options import Keep
-from schedfactory.storage import totals
+from schedfactory.storage import totals, unique
 from schedfactory.storage.statement import const
 from schedfactory.storage.tables import attempts, jobs
 
@@ -44,13 +44,16 @@ def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> 
 
     A success leaves its line in the attempts, since the row will tell of the next one. A job whose left-over code still
     runs keeps its node, and waits for that code's end.
+
+    Raises:
+        DuplicateJob: another job holds the unique key of one of them, or two of them have the same.
     """
     chosen = [row[0] for row in conn.execute(select(jobs.c.id).where(condition, _ENDED)).all()]
     for start in range(0, len(chosen), PRUNED_AT_ONCE):
         some = jobs.c.id.in_(chosen[start : start + PRUNED_AT_ONCE])
         _keep_successes(conn, some)
         totals.add_each(conn, (tuple(row) for row in conn.execute(select(jobs.c.queue, jobs.c.status).where(some))), -1)
-        conn.execute(
+        again = (
             update(jobs)
             .where(some)
             .values(
@@ -74,6 +77,12 @@ def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> 
                 worker=case((jobs.c.leftover == const(1), jobs.c.worker), else_=null()),
             )
         )
+        try:
+            conn.execute(again)
+        except IntegrityError as error:
+            if not unique.is_taken(error):
+                raise
+            raise unique.refusal(conn, chosen[start : start + PRUNED_AT_ONCE]) from error
     return len(chosen)
 
 

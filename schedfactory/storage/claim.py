@@ -12,7 +12,7 @@ from schedfactory.model import codec
 from schedfactory.model.clock import stamp, unstamp
 from schedfactory.model.running_job import CLAIMED
 from schedfactory.model.slots import Pool
-from schedfactory.storage import apart, totals
+from schedfactory.storage import apart, totals, unique
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import jobs
 
@@ -109,6 +109,9 @@ _CANCEL_RETURNED = Statement(
     .values(status=const("cancelled"), reason=const("user"), finished_at=jobs.c.cancel_requested_at)
     .returning(jobs.c.id),
     "jobs",
+)
+_CLAIMS = Statement(
+    select(jobs.c.id, jobs.c.fence).where(jobs.c.status == const("running"), jobs.c.node == bindparam("by_node")), "by_node"
 )
 _GIVE_BACK_OTHERS = Statement(
     update(jobs)
@@ -262,12 +265,15 @@ def forbid_repeats(conn: Connection, job_ids: Sequence[int]) -> None:
 
 def give_back(conn: Connection, claims: Sequence[tuple[int, int, int, str | None]]) -> None:
     """Return claims whose code has not started, as if they had never been: (id, fence, node, former reason)."""
+    unique.keep(conn, [one[:3] for one in claims])
     _GIVE_BACK.run_many(conn, claims)
     _cancel_returned(conn, [one[0] for one in claims])
 
 
 def give_back_others(conn: Connection, node: int, in_hand: Sequence[tuple[int, int]]) -> int:
     """Return this node's claims but these (id, fence): a commit made them that failed and yet happened."""
+    lost = set(_CLAIMS.run(conn, (node,)).fetchall()).difference(in_hand)
+    unique.keep(conn, [(*one, node) for one in lost])
     returned = [row[0] for row in _GIVE_BACK_OTHERS.run(conn, (node, codec.encode(list(in_hand)))).fetchall()]
     _cancel_returned(conn, returned)
     return len(returned)

@@ -28,7 +28,7 @@ from schedfactory.storage.opening import Connections, connect
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
 Work = Callable[[Connection], T]
-Stored = Callable[[Connection, T], bool]
+Stored = Callable[[Connection, T], bool | None]
 
 # What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
@@ -74,7 +74,7 @@ class Database:
 
         Args:
             was_stored: looks, on a new connection, whether a commit that failed has happened all the same, as it may after an
-                I/O error.
+                I/O error; None where it cannot tell.
 
         Raises:
             DatabaseBusy, StorageFull: nothing was stored, now or later.
@@ -293,6 +293,8 @@ class Database:
                         is_stored = ticket.was_stored(conn, ticket.value)
                 except StorageError:
                     break
+                if is_stored is None:
+                    continue
                 said = f"{self.path}: the commit failed ({error}). Nothing was stored."
                 return None if is_stored else StorageError(said, str(self.path))
         return error

@@ -70,6 +70,11 @@ def _to_row(call: Call[Any], uid: str, now: datetime, at: str) -> Row:
     )
 
 
+def changed(row: Row, values: dict[str, Any]) -> Row:
+    """Return a row of `to_rows` with other values, by column."""
+    return tuple(values.get(name, value) for name, value in zip(_COLUMNS, row))
+
+
 def store(conn: Connection, calls: Sequence[Call[Any]], rows: Sequence[Row], seams: Seams, now: datetime) -> Stored:
     """Store rows of `to_rows`, as the features want it. The caller commits.
 
@@ -122,11 +127,11 @@ def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
     return [ids[row[0]] for row in rows]
 
 
-def is_there(conn: Connection, stored: Stored) -> bool:
-    """Tell whether rows that were stored are there: an id alone may have gone to another job."""
+def is_there(conn: Connection, stored: Stored) -> bool | None:
+    """Tell whether rows that were stored are there: an id alone may have gone to another job. None: there were none."""
     index = next((index for index in range(len(stored.rows)) if index not in stored.known), None)
     if index is None:
-        return False
+        return None
     found = _UID.run(conn, (stored.ids[index],)).fetchone()
     return found is not None and found[0] == stored.rows[index][0]
 

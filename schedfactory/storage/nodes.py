@@ -17,7 +17,7 @@ from schedfactory.model.clock import stamp
 from schedfactory.model.errors import StorageError
 from schedfactory.model.outcome import MAX_CRASHES
 from schedfactory.model.slots import Slots
-from schedfactory.storage import totals
+from schedfactory.storage import totals, unique
 from schedfactory.storage.locks import LockFile
 from schedfactory.storage.statement import Statement, const
 from schedfactory.storage.tables import attempts, jobs, nodes
@@ -144,6 +144,7 @@ def rescue(conn: Connection, lock: LockFile, node: int, now: datetime) -> list[t
         or_(jobs.c.crashes + const(1) >= const(MAX_CRASHES), jobs.c.on_crash.is_not_distinct_from(const("fail"))),
     )
     ends = or_(is_cancelled, is_last)
+    unique.keep_where(conn, and_(jobs.c.node == node, jobs.c.worker.is_(None)))
     rescued = conn.execute(
         update(jobs)
         .where(*mine)

@@ -24,7 +24,7 @@ APP = """
     from datetime import datetime
     from pathlib import Path
 
-    from schedfactory import Scheduler, current_job
+    from schedfactory import Scheduler, Unique, current_job
 
     scheduler = Scheduler("jobs.db")
     number = 5
@@ -37,6 +37,14 @@ APP = """
     @scheduler.task(name="add", tags=["sums"])
     def add(x: int, y: int = 1) -> int:
         return x + y
+
+    @scheduler.task(name="sync", unique=Unique("sync:{account}"))
+    def sync(account: int, deep: bool = False) -> None:
+        pass
+
+    @scheduler.task(name="once", unique=Unique(on_conflict="raise"))
+    def once() -> None:
+        pass
 
     @scheduler.task(name="sum")
     def sum_at(x: int, at: datetime) -> Sum:

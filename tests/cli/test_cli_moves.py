@@ -151,6 +151,40 @@ def test_an_unknown_id_is_an_error_and_nothing_changes(cli, filled, command):
     assert filled.get(1).status == "queued"
 
 
+def test_enqueue_of_a_unique_task_prints_the_job_that_is_there_and_show_has_its_key(cli, job):
+    first = job(*APP, "enqueue", "sync", "account=7")
+    assert job(*APP, "enqueue", "sync", "account=7", "deep=true", "--priority", "5") == first
+    assert first["unique_key"] == "sync:7"
+    assert "\nunique_key        sync:7\n" in cli(*FILE, "show", first["id"]).stdout
+    assert job(*APP, "enqueue", "sync", "account=8")["id"] == first["id"] + 1
+
+
+def test_enqueue_of_a_duplicate_job_is_an_error(cli):
+    cli(*APP, "enqueue", "once")
+    assert "once is to be unique, and job 1 (queued) has its key '{}'" in cli(*APP, "enqueue", "once", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "done", "states"),
+    [
+        ((2,), 0, ["cancelled", "cancelled", "queued"]),
+        (("--task", "sync"), 0, ["cancelled", "cancelled", "queued"]),
+        ((1, 2), 1, ["queued", "cancelled", "queued"]),
+    ],
+)
+def test_requeue_where_the_unique_key_is_taken_is_an_error_that_says_what_was_done(cli, folder, arguments, done, states):
+    scheduler = Scheduler(folder / "jobs.db")
+    for account in (6, 7, 7):
+        if account == 7:
+            scheduler.cancel(task="sync")
+        scheduler.remote("sync").options(unique="{account}").enqueue(account=account)
+    said = cli(*FILE, "requeue", *arguments, code=1).stderr
+    assert "job 2 of sync cannot run again: job 3 holds, or would get, the unique key '7'" in said
+    assert (f"The {done} before it had been changed already" in said) is bool(done)
+    assert [job.status for job in reversed(scheduler.jobs())] == states
+    scheduler.close()
+
+
 def test_prune_deletes_what_ended_long_ago(cli, filled):
     filled.cancel(1)
     assert cli(*FILE, "prune").stdout == "0 jobs pruned\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import schedfactory
-from schedfactory import RunningJob, Scheduler, TaskRegistry, current_job
+from schedfactory import RunningJob, Scheduler, TaskRegistry, Unique, current_job
 from schedfactory.model import errors
 from schedfactory.model.clock import system_clock
 from schedfactory.model.running_job import CLAIMED
@@ -85,6 +85,12 @@ def not_in_job(path: Path) -> None:
 
 def not_configured(path: Path) -> None:
     TaskRegistry().task(name="same")(same).enqueue(1)
+
+
+def duplicate(path: Path) -> None:
+    _, task = give(path)
+    for _ in range(2):
+        task.options(unique=Unique(on_conflict="raise")).enqueue(1)
 
 
 def finished(path: Path) -> None:
@@ -180,6 +186,11 @@ MISTAKES = [
     (unknown_task, errors.UnknownTask, "no task is named 'nothing' here.*register"),
     (not_in_job, errors.NotInJob, "inside a task"),
     (not_configured, errors.NotConfigured, r"'?<Task same>.*scheduler\.include"),
+    (
+        duplicate,
+        errors.DuplicateJob,
+        r"give is to be unique, and job 1 \(queued\) has its key '{\"value\":1}'.*on_conflict=\"keep\"",
+    ),
     (finished, errors.JobFinished, r"job 1 has ended \(cancelled\).*requeue"),
     (failed, errors.JobFailed, r"job 1 \(give\) failed/error: TypeError: .*wrong"),
     (cancelled, errors.JobCancelled, r"job 1 \(give\) was cancelled/user"),
