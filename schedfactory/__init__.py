@@ -4,6 +4,7 @@
 >>> scheduler = Scheduler("jobs.db")
 """
 
+from schedfactory.model.command import Command
 from schedfactory.model.errors import (
     DatabaseBusy,
     JobCancelled,
@@ -26,20 +27,23 @@ from schedfactory.model.errors import (
 )
 from schedfactory.model.health import Finding, Health
 from schedfactory.model.job import Attempt, Job
+from schedfactory.model.node import NodeInfo
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import Call, RemoteTask, Task
+from schedfactory.nodes import Commands, Nodes
 from schedfactory.running.context import current_job
+from schedfactory.running.reporter import Reports
 from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
-    "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry",
-    "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
-    "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",
-    "tables",
+    "Attempt", "Call", "Cancel", "Command", "Commands", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled",
+    "JobFailed", "JobFinished", "LostLease", "NodeInfo", "Nodes", "NotADatabase", "NotConfigured", "NotInJob",
+    "NotSerializable", "PayloadTooLarge", "RemoteTask", "Reports", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError",
+    "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport", "StorageError", "StorageFull", "Task",
+    "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip
