@@ -123,12 +123,14 @@ class Commands:
                 raise ValueError(f"{what}={value} is no number that a node can have.")
         house, now = self._house, self._house.clock()
         with _lock(house) as lock:
-            ids = house.database.write(
+            given = house.database.write(
                 lambda conn: commands.give(conn, kind, node, lock, now, worker=worker, workers=workers, force=bool(force))
             )
-        for order in ids:
+        for order, result in given:
             house.reporter.tell("command", order, "given", now, kind)
-        return self._load(tuple(ids), node)
+            if result is not None:
+                house.reporter.tell("command", order, "done", now, result)
+        return self._load([order for order, _ in given], node)
 
     # What snapshots ask of the scheduler they came from (`model.command.Orders`).
 
@@ -171,7 +173,7 @@ class Commands:
         for order, result in ended:
             self._house.reporter.tell("command", order, "done", now, result)
 
-    def _load(self, ids: tuple[int, ...], node: int | None) -> Command:
+    def _load(self, ids: Sequence[int], node: int | None) -> Command:
         with self._house.database.read() as conn:
             rows = commands.get(conn, ids)
         if len(rows) < len(ids):

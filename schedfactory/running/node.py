@@ -82,6 +82,7 @@ class Node:
         self.failure: str | None = None
         self.was_stopped = False  # and who stopped it waits no more, also where code goes on
         self._has_left = threading.Event()
+        self._has_signed_off = False
         self._scopes: Sequence[Scope] = ()
         shop.database.open()
         self._lock = lock_file(shop.database.path)
@@ -216,6 +217,8 @@ class Node:
     @property
     def has_left(self) -> bool:
         """True once it has stopped, and has nothing in hand any more."""
+        if self._has_signed_off:  # so others may have read that it has stopped, and its last steps take no time
+            self._has_left.wait(_GRACE_S)
         return self._has_left.is_set()
 
     def health(self) -> Health:
@@ -321,6 +324,7 @@ class Node:
 
     def _sign_off(self) -> None:
         now = self._shop.clock()
+        self._has_signed_off = True
 
         def sign_off(conn: Connection) -> list[tuple[int, str]]:
             nodes.leave(conn, self.id, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
 
@@ -60,15 +60,19 @@ def give(
     worker: int | None = None,
     workers: int | None = None,
     force: bool = False,
-) -> list[int]:
-    """Store an order to one node, or one to each that runs, and return the ids; it is undeliverable where there is none."""
-    order = {"kind": kind, "worker": worker, "workers": workers, "force": int(force), "given_at": stamp(now)}
+) -> list[tuple[int, str | None]]:
+    """Store an order to one node, or one to each that runs, and return (id, result) of each.
+
+    It is undeliverable at once where there is no such node, or none at all."""
+    order: dict[str, object] = {"kind": kind, "worker": worker, "workers": workers, "force": int(force), "given_at": stamp(now)}
     targets: Sequence[int | None] = nodes.present(conn, lock) if node is None else [node]
-    rows: list[dict[str, Any]] = []
+    given: list[tuple[int, str | None]] = []
     for target in targets or [None]:
         is_lost = target is None or (node is not None and nodes.is_there(conn, target, lock) is False)
-        rows.append(order | {"node": target, "result": UNDELIVERABLE if is_lost else None})
-    return [int(conn.execute(insert(commands).values(row).returning(commands.c.id)).scalar_one()) for row in rows]
+        result = UNDELIVERABLE if is_lost else None
+        row = insert(commands).values(order | {"node": target, "result": result}).returning(commands.c.id)
+        given.append((int(conn.execute(row).scalar_one()), result))
+    return given
 
 
 def get(conn: Connection, ids: Iterable[int]) -> list[Row]:
