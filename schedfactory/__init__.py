@@ -5,6 +5,7 @@
 """
 
 from schedfactory.features.queues import Queue, Queues
+from schedfactory.model.command import Command
 from schedfactory.model.errors import (
     DatabaseBusy,
     DuplicateJob,
@@ -30,6 +31,7 @@ from schedfactory.model.errors import (
 from schedfactory.model.health import Finding, Health
 from schedfactory.model.job import Attempt, Job
 from schedfactory.model.limit import Limit
+from schedfactory.model.node import NodeInfo
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.reports import StatusReport
@@ -37,15 +39,17 @@ from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import Call, RemoteTask, Task
 from schedfactory.model.unique import Unique
+from schedfactory.nodes import Commands, Nodes
 from schedfactory.running.context import current_job
+from schedfactory.running.reporter import Reports
 from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "DatabaseBusy", "DuplicateJob", "Fail", "Finding", "Health", "Job", "JobCancelled",
-    "JobFailed", "JobFinished", "Limit", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable",
-    "PayloadTooLarge", "Queue", "QueueFull", "Queues", "RemoteTask", "Retry", "RetryAfter", "RunningJob",
-    "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport", "StorageError",
-    "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",
-    "tables",
+    "Attempt", "Call", "Cancel", "Command", "Commands", "DatabaseBusy", "DuplicateJob", "Fail", "Finding", "Health", "Job",
+    "JobCancelled", "JobFailed", "JobFinished", "Limit", "LostLease", "NodeInfo", "Nodes", "NotADatabase", "NotConfigured",
+    "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull", "Queues", "RemoteTask", "Reports", "Retry",
+    "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
+    "StorageError", "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout",
+    "current_job", "tables",
 ]  # fmt: skip

@@ -16,9 +16,11 @@ from schedfactory.model.health import Health
 from schedfactory.model.options import check_int
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.slots import QueuesLike, slots_of
+from schedfactory.nodes import Commands, Nodes
 from schedfactory.queries import Queries
 from schedfactory.running import context, signals
 from schedfactory.running.node import Node
+from schedfactory.running.reporter import Reports
 from schedfactory.storage import checkpoint, read, sqlite
 
 STOP_S = 30.0  # what stop() has at the interpreter's exit
@@ -101,7 +103,7 @@ class Control(Queries):
         with signals.caught(lambda: ends.put(None)):
             node = self._start(workers, queues, lambda: ends.put(None))
             signals.wait_for_one(ends)
-            self.stop()
+            self.stop(node.patience_s)
             if node.failure is not None:
                 raise SystemExit(70)
 
@@ -163,14 +165,24 @@ class Control(Queries):
             found = replace(found, ok=False, problems=(*found.problems, alarm))
         return replace(found, database=sqlite.state()) if found.database == "ok" else found
 
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes that work on the database, and what they are told to do; see `Nodes`."""
+        return Nodes(self._house, self)
+
+    @property
+    def commands(self) -> Commands:
+        """What they were told; see `Commands`."""
+        return Commands(self._house, self)
+
     def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
         """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.
 
         Args:
-            subjects: "job", "worker", "node"; none: all three.
+            subjects: "job", "worker", "node", "command"; none: all four.
         """
         self._house.reporter.listen(callback, *subjects)
 
-    def reports(self, *subjects: str) -> Iterator[StatusReport]:
+    def reports(self, *subjects: str) -> Reports:
         """Subscribe now, and return an iterator over what happens in this process; it ends at `close()`."""
         return self._house.reporter.reports(*subjects)

@@ -19,7 +19,10 @@ from schedfactory import Attempt, Job, tables
 
 COLUMNS = tuple(column.name for column in tables.jobs.columns if hasattr(Job, column.name))
 _ATTEMPT = ("number", "status", "reason", "started_at", "finished_at", "node", "worker", "error", "traceback")
-_STYLES = {"succeeded": "green", "failed": "red", "running": "yellow", "cancelled": "dim"}
+_STYLES = {
+    "succeeded": "green", "failed": "red", "running": "yellow", "cancelled": "dim", "paused": "magenta", "stopping": "magenta",
+    "stopped": "dim", "dead": "red",
+}  # fmt: skip
 _WIDEST = 10_000  # a pipe has no width: nothing is cut
 
 
@@ -27,12 +30,12 @@ def json_of(job: Job[Any]) -> dict[str, Any]:
     """Return a job as JSON values, by column."""
     # A copy belongs to no scheduler, so its result is the stored JSON even where the app knows the task's types.
     plain = copy.copy(job)
-    return {name: _json_value(_column(plain, name)) for name in COLUMNS}
+    return {name: json_value(_column(plain, name)) for name in COLUMNS}
 
 
 def json_of_attempt(attempt: Attempt) -> dict[str, Any]:
     """Return an attempt as JSON values."""
-    return {name: _json_value(getattr(attempt, name)) for name in _ATTEMPT}
+    return {name: json_value(getattr(attempt, name)) for name in _ATTEMPT}
 
 
 def print_json(document: Any) -> None:
@@ -80,15 +83,21 @@ def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table, its lines cut at the terminal's edge; in full where the output goes elsewhere."""
     console = make_console()
+    table = make_table(heads, rows)
+    with console.capture() as captured:
+        for line in console.render_lines(table, console.options.update(width=_WIDEST), pad=False):
+            console.print(Segments([*Segment.adjust_line_length(line, console.width, pad=False), Segment.line()]), end="")
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def make_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table with a line for each row, in which a status has its colour."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
-    with console.capture() as captured:
-        for line in console.render_lines(table, console.options.update(width=_WIDEST), pad=False):
-            console.print(Segments([*Segment.adjust_line_length(line, console.width, pad=False), Segment.line()]), end="")
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return table
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -131,7 +140,8 @@ def _detail(job: Job[Any]) -> str:
     return _text(found)
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """Return a value of a column as JSON has it."""
     return value.isoformat() if isinstance(value, datetime) else value
 
 

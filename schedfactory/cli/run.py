@@ -9,24 +9,38 @@ import click
 from schedfactory import StatusReport
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
+Queues = list[str] | dict[str, int] | None
 
-def _names(_ctx: click.Context, _param: click.Parameter, queues: tuple[str, ...]) -> list[str] | None:
-    for queue in queues:
-        if "=" in queue:
-            name = queue.partition("=")[0] or "NAME"
+
+def _queues(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> Queues:
+    pairs = [one.partition("=") for one in given]
+    if not any(equals for _, equals, _ in pairs):
+        return list(given) or None
+    slots: dict[str, int] = {}
+    for said, (name, _, number) in zip(given, pairs):
+        if not name or not number.isdecimal() or name in slots:
             raise click.BadParameter(
-                f"{queue!r} is no queue's name. Pass --queue {name}; --workers says how many jobs run at once."
+                f"{said!r} gives no slots to a queue of its own. Pass each as NAME=SLOTS, such as --queue mail=2 --queue "
+                "'*=4'; or names alone, and --workers says how many jobs run at once."
             )
-    return list(queues) or None
+        slots[name] = int(number)
+    return slots
 
 
 @click.command()
-@click.option("--workers", default=4, show_default=True, type=click.IntRange(min=1), help="How many jobs run at the same time.")
-@click.option("--queue", "queues", metavar="NAME", multiple=True, callback=_names, help="Serve only this; may be repeated.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many jobs run at the same time.  [default: 4]")
+@click.option(
+    "--queue",
+    "queues",
+    metavar="NAME[=SLOTS]",
+    multiple=True,
+    callback=_queues,
+    help="Serve only this queue, with at most so many of its jobs at the same time; may be repeated. '*=4': all others.",
+)
 @with_source
 @pass_source
-def run(source: Source, /, workers: int, queues: list[str] | None) -> None:
-    """Run the jobs of --app until Ctrl-C or SIGTERM.
+def run(source: Source, /, workers: int | None, queues: Queues) -> None:
+    """Run the jobs of --app until Ctrl-C, SIGTERM or `nodes quit`.
 
     What runs then may end. A second signal ends the process at once; the jobs that ran start again later.
     """
@@ -38,8 +52,8 @@ def run(source: Source, /, workers: int, queues: list[str] | None) -> None:
 
     def tell(report: StatusReport) -> None:
         if report.status == "start":
-            what = ", ".join(queues) if queues else "all"
-            click.echo(f"Node {report.id} runs {source.app}. Workers: {workers}, queues: {what}. Ctrl-C stops it.", err=True)
+            count, what = _served(workers, queues)
+            click.echo(f"Node {report.id} runs {source.app}. Workers: {count}, queues: {what}. Ctrl-C stops it.", err=True)
 
     with source.scheduler() as scheduler:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -47,3 +61,10 @@ def run(source: Source, /, workers: int, queues: list[str] | None) -> None:
         with bad_usage():
             scheduler.run(workers=workers, queues=queues)
     click.echo("Stopped.", err=True)
+
+
+def _served(workers: int | None, queues: Queues) -> tuple[int, str]:
+    """Return how many workers that makes, and for which queues."""
+    if isinstance(queues, dict):
+        return sum(queues.values()), ", ".join(f"{name}={slots}" for name, slots in queues.items())
+    return workers or 4, ", ".join(queues) if queues else "all"

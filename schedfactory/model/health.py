@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+DispatcherState = Literal["running", "paused", "stopped", "stopping", "failed"]
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -13,7 +15,8 @@ class Health:
     Attributes:
         ok: nothing is wrong; a scheduler that was not started is well, too.
         problems: what is wrong, a sentence each.
-        dispatcher: "running", "stopped", "stopping" (code still runs after a stop) or "failed" (it stopped for good).
+        dispatcher: "running", "paused" (on someone's order), "stopped", "stopping" (code still runs after a stop) or
+            "failed" (it stopped for good).
         workers: worker threads that can take jobs.
         busy: jobs in hand.
         leftovers: attempts that ended by a timeout and whose code still runs.
@@ -23,7 +26,7 @@ class Health:
 
     ok: bool
     problems: tuple[str, ...]
-    dispatcher: Literal["running", "stopped", "stopping", "failed"]
+    dispatcher: DispatcherState
     workers: int
     busy: int
     leftovers: int

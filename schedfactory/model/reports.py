@@ -1,4 +1,4 @@
-"""What happened to a job, a worker or a node, for who listens."""
+"""What happened to a job, a worker, a node or a command, for who listens."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 
 import pendulum
 
-Subject = Literal["job", "worker", "node"]
-SUBJECTS: tuple[Subject, ...] = ("job", "worker", "node")
+Subject = Literal["job", "worker", "node", "command"]
+SUBJECTS: tuple[Subject, ...] = ("job", "worker", "node", "command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class StatusReport:
     |---|---|---|---|
     | `job` | the job's id | `queued`, `start`, `end` | at `end`: the final or the next status |
     | `worker` | its number in the node | `start`, `quit` | empty |
-    | `node` | the node's id | `start`, `stop` | empty |
+    | `node` | the node's id | `start`, `pause`, `resume`, `scale`, `stop` | at `scale`: how many workers |
+    | `command` | the command's id | `given`, `acknowledged`, `done` | at `given`: its kind; at `done`: its result |
 
     `at` is the moment by the scheduler's clock, in UTC. Reports are made after the commit of what they tell, are kept
     nowhere, and end with the process; what must survive is in the database.
@@ -40,5 +41,5 @@ def subjects_of(given: tuple[str, ...]) -> tuple[Subject, ...]:
     """
     for one in given:
         if one not in SUBJECTS:
-            raise ValueError(f'subject {one!r} is unknown. Pass "job", "worker" or "node".')
+            raise ValueError(f'subject {one!r} is unknown. Pass "job", "worker", "node" or "command".')
     return tuple(one for one in SUBJECTS if one in given or not given)

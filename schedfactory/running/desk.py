@@ -45,6 +45,7 @@ class Batch:
     kept: list[Ended] = field(default_factory=list)
     is_apart: bool = False
     has_more: bool = False
+    has_orders: bool = False
     next_at: datetime | None = None
     seen: int | None = None
 
@@ -58,6 +59,7 @@ class Desk:
         ended: attempts and how they ended.
         noted: running jobs with news for their rows.
         released: jobs whose left-over code has ended.
+        dismissed: workers that get no more jobs, until their threads have ended.
     """
 
     def __init__(self, ring: Callable[[], None], begun: Callable[[int, int, int], None]) -> None:
@@ -68,6 +70,7 @@ class Desk:
         self.ended: deque[Ended] = deque()
         self.noted: deque[RunningJob] = deque()
         self.released: deque[RunningJob] = deque()
+        self.dismissed: list[Seat] = []
         self.few = 0  # a worker that leaves fewer than this ahead rings for more
         self._guard = threading.Lock()
 
@@ -100,6 +103,36 @@ class Desk:
         """Note that a worker begins a job that was claimed ahead: where the row does not say so yet, a rescuer must know."""
         job.worker, job.started = seat.number, now
         self._begun(job.id, job.fence, seat.number)
+
+    def dismiss(self, seat: Seat) -> None:
+        """Let a worker end after the job that it has."""
+        seat.quits = True
+        self.dismissed.append(seat)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """End those who are dismissed and wait at their inbox. The dispatcher's, as all that takes from `idle` is."""
+        for seat in self.dismissed:
+            if seat in self.idle:
+                self.idle.remove(seat)
+                seat.inbox.put(None)
+
+    def seat_ahead(self, now: Callable[[], datetime]) -> None:
+        """Give what is claimed already to who is idle: nobody needs the database for that."""
+        while self.idle:
+            try:
+                job = self.ahead.popleft()
+            except IndexError:  # a worker may have taken the last one
+                return
+            seat = self.idle.popleft()
+            self.begin(job, seat, now())
+            seat.inbox.put(job)
+
+    def seats(self) -> list[Seat]:
+        """Return the workers that wait for a job."""
+        if not self.dismissed:
+            return list(self.idle)
+        return [seat for seat in list(self.idle) if not seat.quits]
 
     def note(self, job: RunningJob) -> None:
         self.noted.append(job)

@@ -43,12 +43,14 @@ class Dispatcher:
     """The rounds of one node. Threads call `round`, a simulation may too.
 
     Attributes:
-        is_draining: claim no more.
+        is_draining: claim no more, for good.
+        is_paused: claim no more for now, on someone's order.
         in_flight: the jobs that this node has claimed, by id, until their end is stored.
         leftovers: jobs that ended by a timeout and whose code still runs.
         on_leftover: called with a job that joins them.
         seen: the version of the database that the latest round has acted upon.
         has_more: there was more due than one round takes on.
+        has_orders: there are some for this node that it has not taken.
         trouble: what the database said last, while it does not work.
         hindrance: what keeps rounds from being done at once, or ends from being stored, such as a trigger of the user's.
     """
@@ -70,11 +72,13 @@ class Dispatcher:
         self.desk = desk
         self.workers = workers
         self.is_draining = False
+        self.is_paused = False
         self.in_flight: dict[int, RunningJob] = {}
         self.leftovers: dict[int, RunningJob] = {}
         self.on_leftover: Callable[[RunningJob], None] = lambda _job: None
         self.seen: int | None = None
         self.has_more = False
+        self.has_orders = False
         self.trouble: BaseException | None = None
         self.hindrance: Exception | None = None
         self._database = database
@@ -118,7 +122,7 @@ class Dispatcher:
     def _round(self, now: datetime) -> float:
         batch = Batch(now)
         try:
-            self._check_timeouts()
+            self._limits.check(self.desk, self._attempts, self._clock)
             self._gather(batch)
             self._write(batch)
             if self.trouble is not None:
@@ -153,6 +157,15 @@ class Dispatcher:
             self._database.write(lambda conn: self._transact(conn, batch), quiet=True)
 
     @property
+    def is_claiming(self) -> bool:
+        return not (self.is_draining or self.is_paused)
+
+    @property
+    def has_stale(self) -> bool:
+        """True while there are jobs that were claimed ahead, that nobody has begun or given back."""
+        return bool(self.desk.ahead or self._stale)
+
+    @property
     def kept(self) -> int:
         """How many ends the database refuses."""
         return len(self._kept)
@@ -164,9 +177,10 @@ class Dispatcher:
             if running is not None and running.cause is None:
                 running.cause = "user"
 
-    def flag_all(self) -> None:
+    def flag_all(self, worker: int | None = None) -> None:
+        """Ask all running jobs, or the one of that worker, to stop, so that they can go back."""
         for job in list(self.in_flight.values()):
-            if job.cause is None:
+            if job.cause is None and worker in (None, job.worker):
                 job.cause = "shutdown"
 
     def _gather(self, batch: Batch) -> None:
@@ -182,12 +196,14 @@ class Dispatcher:
             for job in batch.noted:
                 job.noted = True  # before it is read: what is said from here on is noted anew
             self._noted_at = monotonic
-        if desk.ahead and (self.is_draining or monotonic - self._claimed_ahead_at > STALE_S):
+        if desk.ahead and (not self.is_claiming or monotonic - self._claimed_ahead_at > STALE_S):
             self._stale += emptied(desk.ahead)
         batch.stale = list(self._stale)
-        if not self.is_draining:
-            self._seat_ahead()
-            batch.seats = list(desk.idle)
+        if desk.dismissed:
+            desk.let_go()
+        if self.is_claiming:
+            desk.seat_ahead(self._clock)
+            batch.seats = desk.seats()
         if self.trouble is not None:
             batch.seats = []
         batch.labelled = self._unlabelled(ending)
@@ -220,10 +236,10 @@ class Dispatcher:
             is_promoted = self._aside(conn, batch, lambda: claim.promote(conn, now)) is not False
             upcoming = claim.upcoming(conn, self.node)
         batch.cancelled = claim.to_cancel(conn, self.node) if upcoming.cancels else []
-        batch.has_more = not is_promoted
+        batch.has_more, batch.has_orders = not is_promoted, bool(upcoming.orders)
         batch.next_at = upcoming.next
         if is_promoted:
-            may_go_ahead = not self.is_draining and self.trouble is None and (batch.ended or not self._is_stuck)
+            may_go_ahead = self.is_claiming and self.trouble is None and (batch.ended or not self._is_stuck)
             gone = {id(job) for job, _, _ in (*batch.ended, *batch.kept)}.union(map(id, batch.stale))
             neighbours = [job for job in self.in_flight.values() if id(job) not in gone]
             workers = self.workers if may_go_ahead else 0
@@ -243,7 +259,7 @@ class Dispatcher:
         return lost
 
     def _settle(self, batch: Batch) -> None:
-        self.seen, self.has_more = batch.seen, batch.has_more
+        self.seen, self.has_more, self.has_orders = batch.seen, batch.has_more, batch.has_orders
         if batch.kept:
             self._kept += batch.kept
             self._kept_at = Monotonic.now()
@@ -302,17 +318,6 @@ class Dispatcher:
             self.desk.ahead.extend(more)
         self.desk.few = len(self.desk.ahead) // 2
 
-    def _seat_ahead(self) -> None:
-        """Give what is claimed already to who is idle: nobody needs the database for that."""
-        while self.desk.idle:
-            try:
-                job = self.desk.ahead.popleft()
-            except IndexError:  # a worker may have taken the last one
-                return
-            seat = self.desk.idle.popleft()
-            self.desk.begin(job, seat, self._clock())
-            seat.inbox.put(job)
-
     def _unlabelled(self, ending: set[int]) -> list[RunningJob]:
         """Return the jobs that were claimed ahead and have been running for a while, whose rows do not say so yet."""
         found = []
@@ -322,14 +327,6 @@ class Dispatcher:
                 job.is_ahead = False
                 found.append(job)
         return found
-
-    def _check_timeouts(self) -> None:
-        for job, limit in self._limits.over():
-            ending = (job, self._attempts.time_out(job, limit), self._clock())
-            if self.desk.settle(job):
-                job.cause = job.cause or "timeout"
-                job.took = limit.total_seconds()
-                self.desk.ended.append(ending)
 
     def _keep(self, batch: Batch, error: BaseException) -> float:
         """Bring everything again later; say once that there is trouble."""
@@ -349,7 +346,7 @@ class Dispatcher:
         return self._trouble_s
 
     def _pause(self, batch: Batch) -> float:
-        if batch.has_more or (self.desk.idle and not batch.seats and not self.is_draining):
+        if batch.has_more or (self.desk.idle and not batch.seats and self.is_claiming):
             return 0.0  # more is due, or the database has just begun to work again
         pause = LONGEST_WAIT_S
         if batch.next_at is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-from schedfactory.model.clock import Monotonic
+from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.running_job import RunningJob
+from schedfactory.running.attempt import Attempts
+from schedfactory.running.desk import Desk
 
 _UNBEGUN_S = 0.25  # between looks at an attempt that has not begun
 
@@ -23,11 +24,15 @@ class Limits:
     def forget(self, job: RunningJob) -> None:
         self._limits.pop(job.id, None)
 
-    def over(self) -> Iterator[tuple[RunningJob, timedelta]]:
-        """Return the attempts that ran too long, whose end nobody has told yet."""
+    def check(self, desk: Desk, attempts: Attempts, clock: Clock) -> None:
+        """End the attempts that ran too long, whose end nobody has told yet."""
         for job, limit in list(self._limits.values()):
             if not job.settled and self._left(job, limit) <= 0:
-                yield job, limit
+                ending = (job, attempts.time_out(job, limit), clock())
+                if desk.settle(job):
+                    job.cause = job.cause or "timeout"
+                    job.took = limit.total_seconds()
+                    desk.ended.append(ending)
 
     def pause(self) -> float:
         """Return in how many seconds one may be over its time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.errors import StorageError
-from schedfactory.model.health import Health
+from schedfactory.model.health import DispatcherState, Health
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.slots import Slots
@@ -20,13 +19,16 @@ from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import Dispatcher
 from schedfactory.running.isolated import Isolated
+from schedfactory.running.orders import Orders
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.rescuer import Rescuer
+from schedfactory.running.staff import Staff
 from schedfactory.running.ticker import Ticker
+from schedfactory.running.undelivered import Undelivered
 from schedfactory.running.waiting import Waiting
 from schedfactory.running.wake import Wake
 from schedfactory.running.worker import Worker
-from schedfactory.storage import nodes
+from schedfactory.storage import commands, nodes
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
@@ -79,19 +81,20 @@ class Node:
         self._on_drain = on_drain
         self.failure: str | None = None
         self.was_stopped = False  # and who stopped it waits no more, also where code goes on
-        self._workers: dict[int, Worker] = {}
-        self._seats = slots.workers
         self._has_left = threading.Event()
+        self._has_signed_off = False
         self._scopes: Sequence[Scope] = ()
         shop.database.open()
         self._lock = lock_file(shop.database.path)
         self._wake = Wake(shop.database.log, shop.database.version)
         held: list[int] = []
+        names = shop.tasks.names()
 
         def register(conn: Connection) -> tuple[int, int]:
             while held:  # of a commit that failed; another process may get that number now
                 self._lock.release(held.pop())
-            node, slot = nodes.register(conn, self._lock, slots, shop.clock())
+            node, slot = nodes.register(conn, self._lock, slots, names, shop.clock())
+            commands.prune(conn, shop.clock())
             held.append(node)
             return node, slot
 
@@ -117,7 +120,18 @@ class Node:
             slots.workers,
             shop.seams,
         )
-        self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s)
+        self._staff = Staff(slots.workers, self._worker, self._desk, self._tell_of_worker)
+        self._orders = Orders(
+            shop.database,
+            self._dispatcher,
+            self._staff,
+            self.drain,
+            lambda: self._scopes[0].tasks if self._scopes else names,
+            shop.reporter,
+            shop.waiting,
+        )
+        undelivered = Undelivered(shop.database, self._lock, shop.lease_s, self._tell_of_orders)
+        self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s, undelivered)
         self._ticker = Ticker(shop.database, shop.seams.ticking, self._wake.ring)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
@@ -126,8 +140,7 @@ class Node:
 
     def start(self) -> None:
         self._dispatcher.on_leftover = self._replace
-        for _ in range(self._seats):
-            self._hire()
+        self._staff.open()
         self._thread.start()
 
     def run_due(self, limit: int | None) -> int:
@@ -190,9 +203,12 @@ class Node:
                 signals.wait(self._has_left, _GRACE_S)
             if self._has_left.is_set():
                 self._thread.join(_GRACE_S)
-                for worker in self._workers.values():
-                    worker.join(_GRACE_S)
         self.was_stopped = True
+
+    @property
+    def patience_s(self) -> float:
+        """How long running jobs may go on once someone has ordered it to quit."""
+        return self._orders.patience_s
 
     @property
     def busy(self) -> int:
@@ -201,6 +217,8 @@ class Node:
     @property
     def has_left(self) -> bool:
         """True once it has stopped, and has nothing in hand any more."""
+        if self._has_signed_off:  # so others may have read that it has stopped, and its last steps take no time
+            self._has_left.wait(_GRACE_S)
         return self._has_left.is_set()
 
     def health(self) -> Health:
@@ -211,20 +229,27 @@ class Node:
             problems.append(f"the database does not work: {trouble}")
         if dispatcher.hindrance is not None:
             problems.append(f"some rows cannot be written, and are tried again: {dispatcher.hindrance}")
-        if leftovers >= self._seats:
+        if leftovers and leftovers >= self._staff.seats:
             problems.append(f"the code of {leftovers} timed-out attempts still runs; more will hold up the workers")
         if not self._thread.is_alive() and not self._has_left.is_set():
             problems.append("the dispatcher's thread has ended")
         return Health(
             ok=not problems,
             problems=tuple(problems),
-            dispatcher="failed" if self.failure else "stopping" if dispatcher.is_draining else "running",
-            workers=sum(worker.is_alive and not worker.quits for worker in self._workers.values()),
+            dispatcher=self._state(),
+            workers=len(self._staff.present),
             busy=len(dispatcher.in_flight),
             leftovers=leftovers,
             unsaved=len(self._desk.ended) + dispatcher.kept,
             database="ok" if trouble is None else str(trouble),
         )
+
+    def _state(self) -> DispatcherState:
+        if self.failure:
+            return "failed"
+        if self._dispatcher.is_draining:
+            return "stopping"
+        return "paused" if self._dispatcher.is_paused else "running"
 
     def _serve(self) -> None:
         """The dispatcher's thread: a round, then sleep until there is cause for another."""
@@ -239,11 +264,13 @@ class Node:
                 probe_s = self._rescuer.round(self._shop.clock(), bool(self.busy))
                 if has_cause or Monotonic.now() >= due_at:
                     due_at = Monotonic.now() + dispatcher.round(self._shop.clock())
+                order_s = self._orders.round(self._shop.clock())
                 if dispatcher.is_draining and not self.busy:
                     break
                 self._shop.database.tend()
                 tick_s = self._ticker.round(self._shop.clock())
-                has_cause = self._wake.sleep(min(max(due_at - Monotonic.now(), 0), probe_s, tick_s), dispatcher.seen)
+                pause_s = min(max(due_at - Monotonic.now(), 0), probe_s, tick_s, order_s)
+                has_cause = self._wake.sleep(pause_s, dispatcher.seen)
                 if isinstance(dispatcher.trouble, StorageError) and dispatcher.trouble.is_final:
                     self._give_up(str(dispatcher.trouble))
                     break
@@ -268,38 +295,42 @@ class Node:
             self._scopes = [Scope(names, pool) for pool in self._slots.pools]
         return self._scopes
 
-    def _hire(self) -> None:
-        number = next(one for one in itertools.count(1) if one not in self._workers or not self._workers[one].is_alive)
-        worker = self._workers[number] = self._worker(number)
-        worker.start()
-        self._shop.reporter.tell("worker", worker.number, "start", self._shop.clock())
-
     def _worker(self, number: int) -> Worker:
         shop = self._shop
         isolated = Isolated(shop.database.path, self.id, number, shop.clock, shop.max_result)
         return Worker(number, self._desk, self._attempts, shop.clock, isolated)
 
     def _replace(self, job: RunningJob) -> None:
-        """Hire a worker in the place of one whose code ran over its timeout; as many as there were at most."""
-        stuck = self._workers[job.worker or 1]
-        if len(self._dispatcher.leftovers) > self._seats or stuck.quits or self._dispatcher.is_draining:
-            return
-        if self._desk.give_up(job, stuck):
-            self._hire()
+        if not self._dispatcher.is_draining:
+            self._staff.replace(job, len(self._dispatcher.leftovers))
+
+    def _tell_of_worker(self, number: int, what: str) -> None:
+        self._shop.reporter.tell("worker", number, what, self._shop.clock())
+
+    def _tell_of_orders(self, ended: Sequence[tuple[int, str]]) -> None:
+        self._orders.announce(ended, self._shop.clock())
 
     def _leave(self) -> None:
-        for worker in self._workers.values():
-            worker.inbox.put(None)
-            self._shop.reporter.tell("worker", worker.number, "quit", self._shop.clock())
+        self._staff.close(0.0 if self.busy else _GRACE_S)
         self._shop.database.off_commit(self._wake.ring)
         self._shop.flags.remove(self._dispatcher.flag)
         if not self.busy:  # else the code that runs keeps its jobs, by the lock, as long as the process lives
-            try:
-                self._shop.database.write(lambda conn: nodes.leave(conn, self.id, self._shop.clock()))
-            except StorageError as error:
-                _log.warning("node %d could not sign off: %s", self.id, error)
+            self._sign_off()
             self._lock.release(self.id)
             self._lock.leave()
         self._wake.close()
         self._shop.reporter.tell("node", self.id, "stop", self._shop.clock())
         self._has_left.set()
+
+    def _sign_off(self) -> None:
+        now = self._shop.clock()
+        self._has_signed_off = True
+
+        def sign_off(conn: Connection) -> list[tuple[int, str]]:
+            nodes.leave(conn, self.id, now)
+            return self._orders.leave(conn, now)
+
+        try:
+            self._tell_of_orders(self._shop.database.write(sign_off))
+        except StorageError as error:
+            _log.warning("node %d could not sign off: %s", self.id, error)

@@ -48,13 +48,14 @@ class Reporter:
         self._threads.append(thread)
         thread.start()
 
-    def reports(self, *subjects: str) -> Iterator[StatusReport]:
+    def reports(self, *subjects: str) -> Reports:
         """Subscribe now, and return an iterator that waits for reports until `close()`."""
-        reports = _Reports(subjects_of(subjects))
+        listener = _Listener(subjects_of(subjects))
+        reports = Reports(listener)
         with self._guard:
-            self._listeners = [*self._listeners, reports.listener]
-            self._wanted = self._wanted | frozenset(reports.listener.subjects)
-        weakref.finalize(reports, self._drop, reports.listener).atexit = False
+            self._listeners = [*self._listeners, listener]
+            self._wanted = self._wanted | frozenset(listener.subjects)
+        weakref.finalize(reports, self._drop, listener).atexit = False
         return reports
 
     def _drop(self, gone: _Listener) -> None:
@@ -78,26 +79,53 @@ class _Listener:
     def __init__(self, subjects: tuple[Subject, ...]) -> None:
         self.subjects = subjects
         self.inbox: queue.SimpleQueue[StatusReport | None] = queue.SimpleQueue()
-        self._is_behind = False
+        self.dropped = 0
+        self._told = 0  # of those that were dropped, how many the log has counted
+        self._guard = threading.Lock()
 
     def put(self, report: StatusReport) -> None:
         behind = self.inbox.qsize()
         if behind < _MOST_KEPT:
             self.inbox.put(report)
-            self._is_behind = self._is_behind and behind > 0
-        elif not self._is_behind:
-            self._is_behind = True
-            _log.warning("a listener is %d reports behind; it misses %s, and more until it has caught up", behind, report)
+            return
+        with self._guard:
+            is_news = self.dropped == self._told
+            self.dropped += 1
+        if is_news:
+            _log.warning("a listener is %d reports behind; it misses %s, and more until there is room", behind, report)
+
+    def get(self) -> StatusReport | None:
+        found = self.inbox.get()
+        if self.dropped != self._told and (found is None or self.inbox.empty()):
+            with self._guard:
+                missed, self._told = self.dropped - self._told, self.dropped
+            _log.warning("a listener has caught up; it has missed %d reports", missed)
+        return found
 
 
-class _Reports(Iterator[StatusReport]):
-    def __init__(self, subjects: tuple[Subject, ...]) -> None:
-        self.listener = _Listener(subjects)
+class Reports(Iterator[StatusReport]):
+    """The iterator that `scheduler.reports()` gives: it waits for the next report, and ends when the scheduler closes.
+
+    It keeps up to 10,000 reports for who reads them late. What comes beyond that is dropped, so that nobody waits for a
+    listener, and counted; the log says so when that begins, and how many it were once the listener has caught up.
+
+    >>> reports = scheduler.reports("job")
+    >>> add.enqueue(2, 3).id, next(reports).status, reports.dropped
+    (2, 'queued', 0)
+    """
+
+    def __init__(self, listener: _Listener) -> None:
+        self._listener = listener
+
+    @property
+    def dropped(self) -> int:
+        """How many reports it has missed so far."""
+        return self._listener.dropped
 
     def __next__(self) -> StatusReport:
-        found = self.listener.inbox.get()
+        found = self._listener.get()
         if found is None:
-            self.listener.inbox.put(None)  # it ends for whoever asks, and asks again
+            self._listener.inbox.put(None)  # it ends for whoever asks, and asks again
             raise StopIteration
         return found
 

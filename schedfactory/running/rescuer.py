@@ -8,6 +8,7 @@ from datetime import datetime
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
+from schedfactory.running.undelivered import Undelivered
 from schedfactory.running.waiting import Waiting
 from schedfactory.storage import nodes
 from schedfactory.storage.database import Database
@@ -28,12 +29,15 @@ class Rescuer:
             clock, if it has jobs.
     """
 
-    def __init__(self, node: int, database: Database, lock: LockFile, waiting: Waiting, lease_s: float) -> None:
+    def __init__(
+        self, node: int, database: Database, lock: LockFile, waiting: Waiting, lease_s: float, undelivered: Undelivered
+    ) -> None:
         self._node = node
         self._database = database
         self._lock = lock
         self._waiting = waiting
         self._lease_s = lease_s
+        self._undelivered = undelivered
         self._due_at = 0.0
         self._beat_at = 0.0
         self._beyond_help: set[int] = set()
@@ -50,6 +54,7 @@ class Rescuer:
                 others = nodes.look_around(conn, self._node, self._lock)
             for other in others.dead + self._given_up(others.silent):
                 self._rescue(other, now)
+            self._undelivered.round()
             if others.is_watched and is_busy and Monotonic.now() >= self._beat_at:
                 self._beat_at = Monotonic.now() + self._lease_s / BEATS
                 self._database.write(lambda conn: nodes.beat(conn, self._node), quiet=True)

@@ -11,17 +11,20 @@ from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts, Executor
 from schedfactory.running.desk import Desk
 
+_LAST_S = 1.0  # for the last statements of a thread
+
 
 class Worker:
     """Takes what lies ahead, else waits at its inbox.
 
-    `quits` makes it end after the job it has, as one does whose place was filled while it ran over a timeout.
+    `quits` makes it end after the job it has: it was told to, or its place was filled while it ran over a timeout.
     """
 
     def __init__(self, number: int, desk: Desk, attempts: Attempts, clock: Clock, isolated: Executor) -> None:
         self.number = number
         self.inbox: queue.SimpleQueue[RunningJob | None] = queue.SimpleQueue()
         self.quits = False
+        self._says_goodbye = False
         self._desk = desk
         self._attempts = attempts
         self._clock = clock
@@ -48,6 +51,13 @@ class Worker:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def has_gone(self) -> bool:
+        """True once its thread is gone, not only about to."""
+        if self._says_goodbye:
+            self._thread.join(_LAST_S)
+        return self._thread.ident is not None and not self._thread.is_alive()
+
     def close(self) -> None:
         """End the process that it may have for its jobs; at once, because none runs."""
         self._isolated.close()
@@ -59,6 +69,7 @@ class Worker:
                 break
             self.do(job)
         self.close()
+        self._says_goodbye = True
         self._desk.ring()
 
     def _next(self) -> RunningJob | None:

@@ -14,7 +14,7 @@ from schedfactory.model.running_job import CLAIMED
 from schedfactory.model.slots import Pool
 from schedfactory.storage import apart, totals, unique
 from schedfactory.storage.statement import Row, Statement, const
-from schedfactory.storage.tables import jobs
+from schedfactory.storage.tables import commands, jobs
 
 # Rows that one round promotes; a full batch means that there are more, and then nothing is claimed yet.
 PROMOTED_AT_ONCE = 10_000
@@ -146,6 +146,10 @@ _NEXT = Statement(
         .select_from(jobs)
         .where(jobs.c.cancel_requested_at.is_not(None), jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
         .scalar_subquery(),
+        select(func.count())
+        .select_from(commands)
+        .where(commands.c.result.is_(None), commands.c.acknowledged_at.is_(None), commands.c.node == bindparam("by_node"))
+        .scalar_subquery(),
     ),
     "by_node",
 )
@@ -175,11 +179,12 @@ class Scope:
 
 
 class Upcoming(NamedTuple):
-    """The next moments at which something becomes due and expires, and how many cancels there are to pass on."""
+    """The next moments at which something becomes due and expires, and how many cancels and orders there are to obey."""
 
     run_at: datetime | None
     expires_at: datetime | None
     cancels: int
+    orders: int
 
     @property
     def next(self) -> datetime | None:
@@ -188,8 +193,8 @@ class Upcoming(NamedTuple):
 
 def upcoming(conn: Connection, node: int) -> Upcoming:
     """Return what will have to be done next. Reads only."""
-    run_at, expires_at, cancels = _NEXT.run(conn, (node,)).fetchone()
-    return Upcoming(run_at and unstamp(run_at), expires_at and unstamp(expires_at), cancels)
+    run_at, expires_at, cancels, orders = _NEXT.run(conn, (node,)).fetchone()
+    return Upcoming(run_at and unstamp(run_at), expires_at and unstamp(expires_at), cancels, orders)
 
 
 def expire(conn: Connection, now: datetime) -> list[int]:

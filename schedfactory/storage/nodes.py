@@ -5,21 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, insert, null, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, null, or_, select, update
 
 from schedfactory.model import codec
 from schedfactory.model.clock import stamp
 from schedfactory.model.errors import StorageError
+from schedfactory.model.job import read_moment
+from schedfactory.model.node import NodeInfo
 from schedfactory.model.outcome import MAX_CRASHES
 from schedfactory.model.slots import Slots
 from schedfactory.storage import totals, unique
 from schedfactory.storage.locks import LockFile
-from schedfactory.storage.statement import Statement, const
+from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import attempts, jobs, nodes
 
 _KEPT = timedelta(days=7)
@@ -29,6 +32,22 @@ _OTHERS = Statement(
     ),
     "but",
 )
+_PLACE = Statement(
+    select(nodes.c.host, nodes.c.boot_id, nodes.c.lock_file).where(
+        nodes.c.id == bindparam("node"), nodes.c.status == const("running")
+    ),
+    "node",
+)
+_LISTED = Statement(
+    select(
+        nodes.c.id, nodes.c.host, nodes.c.boot_id, nodes.c.lock_file, nodes.c.pid, nodes.c.started_at, nodes.c.status,
+        nodes.c.paused, nodes.c.workers, nodes.c.queues, nodes.c.tasks,
+        select(func.count()).where(jobs.c.node == nodes.c.id, jobs.c.status == const("running")).scalar_subquery(),
+    )
+    .order_by(nodes.c.status != const("running"), nodes.c.id.desc())
+    .limit(bindparam("most")),
+    "most",
+)  # fmt: skip
 _OWNERS = Statement(
     select(jobs.c.node)
     .where(jobs.c.status == const("running"), jobs.c.node != bindparam("but"))
@@ -37,7 +56,7 @@ _OWNERS = Statement(
 )
 
 
-def register(conn: Connection, lock: LockFile, slots: Slots, now: datetime) -> tuple[int, int]:
+def register(conn: Connection, lock: LockFile, slots: Slots, tasks: Sequence[str], now: datetime) -> tuple[int, int]:
     """Add this process as a node and return its id, whose lock it holds before anyone can see the row, and its slot."""
     conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - _KEPT)))
     taken = {row[0] for row in conn.execute(select(nodes.c.slot).where(nodes.c.status == const("running")))}
@@ -53,6 +72,7 @@ def register(conn: Connection, lock: LockFile, slots: Slots, now: datetime) -> t
             slot=slot,
             workers=slots.workers,
             queues=None if slots.said is None else codec.encode(slots.said),
+            tasks=codec.encode(list(tasks)),
             started_at=stamp(now),
         )
         .returning(nodes.c.id)
@@ -64,6 +84,13 @@ def register(conn: Connection, lock: LockFile, slots: Slots, now: datetime) -> t
     except OSError as error:
         raise StorageError(f"{lock.path}: the lock file of the nodes cannot be written ({error}).", lock.path) from error
     return node, slot
+
+
+def describe(conn: Connection, node: int, workers: int, paused: int, tasks: Sequence[str]) -> None:
+    """Write what has changed of a node; `paused` is 1 while it claims nothing, 2 where that is because it stops."""
+    conn.execute(
+        update(nodes).where(nodes.c.id == node).values(workers=workers, paused=paused, tasks=codec.encode(list(tasks)))
+    )
 
 
 def leave(conn: Connection, node: int, now: datetime) -> None:
@@ -97,18 +124,51 @@ def look_around(conn: Connection, node: int, lock: LockFile) -> Others:
     """
     found = Others()
     owners = {row[0] for row in _OWNERS.run(conn, (node,)).fetchall()}
-    for other, its_host, its_boot, its_lock, beat in _OTHERS.run(conn, (node,)).fetchall():
+    for other, *place, beat in _OTHERS.run(conn, (node,)).fetchall():
         has_jobs = other in owners
         owners.discard(other)
-        if its_boot == boot_id() and its_lock == lock.name:
-            (found.alive if lock.is_alive(other) else found.dead).append(other)
-        elif its_boot != boot_id() and its_host == host():
-            found.dead.append(other)
+        is_alive = _is_alive(other, tuple(place), lock)
+        if is_alive is not None:
+            (found.alive if is_alive else found.dead).append(other)
         else:
             found.is_watched = True
             if has_jobs:
                 found.silent[other] = beat
     found.dead += [owner for owner in owners if not lock.is_alive(owner)]  # whose row says stopped, or is pruned
+    return found
+
+
+def _is_alive(node: int, place: Row, lock: LockFile) -> bool | None:
+    """Tell whether a node of that host, boot and lock file lives, None where no lock tells."""
+    its_host, its_boot, its_lock = place
+    if its_boot == boot_id() and its_lock == lock.name:
+        return lock.is_alive(node)
+    return False if its_boot != boot_id() and its_host == host() else None
+
+
+def is_there(conn: Connection, node: int, lock: LockFile) -> bool | None:
+    """Tell whether a node runs: its row says so, and its lock; None where no lock tells."""
+    row = _PLACE.run(conn, (node,)).fetchone()
+    return False if row is None else _is_alive(node, row, lock)
+
+
+def present(conn: Connection, lock: LockFile) -> list[int]:
+    """Return the nodes that run, as far as one can tell."""
+    rows = _OTHERS.run(conn, (0,)).fetchall()
+    return [row[0] for row in rows if _is_alive(row[0], row[1:4], lock) is not False]
+
+
+def listed(conn: Connection, lock: LockFile, limit: int) -> list[NodeInfo]:
+    """Return the nodes that are there, then those that were, the newest first."""
+    found = []
+    for row in _LISTED.run(conn, (limit,)).fetchall():
+        node, its_host, its_boot, its_lock, pid, started_at, status, paused, workers, queues, tasks, busy = row
+        if status == "running":
+            is_dead = _is_alive(node, (its_host, its_boot, its_lock), lock) is False
+            status = "dead" if is_dead else ("running", "paused", "stopping")[max(0, min(paused, 2))]
+        known, said = codec.decode_or_none(tasks or ""), codec.decode_or_none(queues or "")
+        started = read_moment(started_at)
+        found.append(NodeInfo(node, its_host, pid, started, status, workers, busy, said, tuple(known or ())))
     return found
 
 

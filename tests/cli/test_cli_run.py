@@ -37,7 +37,11 @@ def shown(cli):
         (("--database", "jobs.db", "run"), "run needs --app"),
         ((*APP, "run", "--workers", "0"), "0 is not in the range"),
         ((*APP, "run", "--workers", "many"), "'many' is not a valid integer"),
-        ((*APP, "run", "--queue", "mail=2"), "Pass --queue mail"),
+        ((*APP, "run", "--queue", "mail=2", "--queue", "sms"), "'sms' gives no slots"),
+        ((*APP, "run", "--queue", "mail=2", "--queue", "mail=3"), "'mail=3' gives no slots"),
+        ((*APP, "run", "--queue", "mail=two"), "Pass each as NAME=SLOTS"),
+        ((*APP, "run", "--queue", "mail=0"), "queues['mail']=0 is fewer than one"),
+        ((*APP, "run", "--queue", "mail=2", "--workers", "3"), "both say how many jobs may run"),
         ((*APP, "run", "--queue", "*"), "means all queues"),
     ],
 )

@@ -17,7 +17,9 @@ MODULES = (
     "schedfactory",
     "schedfactory.scheduler",
     "schedfactory.queries",
+    "schedfactory.nodes",
     "schedfactory.running.context",
+    "schedfactory.running.reporter",
     "schedfactory.storage.tables",
     *(f"schedfactory.model.{module.name}" for module in pkgutil.iter_modules(schedfactory.model.__path__)),
 )

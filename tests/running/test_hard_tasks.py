@@ -263,4 +263,4 @@ def test_numbers_of_workers_that_have_ended_are_given_again(scheduler: Scheduler
         scheduler.enqueue_many([slow.call() for _ in range(30)])[-1].wait("60s")
         scheduler.wait_idle("60s")
         assert scheduler._node is not None
-        assert len(scheduler._node._workers) <= 8
+        assert len(scheduler._node._staff.workers) <= 8

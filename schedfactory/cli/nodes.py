@@ -1,0 +1,138 @@
+"""Nodes: `nodes`, and what they are told by `nodes pause`, `resume`, `scale` and `quit`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+from rich.live import Live
+
+from schedfactory import Command, NodeInfo, Scheduler
+from schedfactory.cli import render
+from schedfactory.cli.jobs import ROW, as_json
+from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
+
+_HEADS = ("id", "status", "host", "pid", "started_at (UTC)", "workers", "busy", "queues", "tasks")
+_COLUMNS = ("id", "host", "pid", "started_at", "status", "workers", "busy", "queues", "tasks")
+_LOOK_S = 0.25
+_THREADS = click.IntRange(1, 2**31 - 1)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--limit", default=100, show_default=True, type=ROW, help="How many at most.")
+@click.option("--once", is_flag=True, help="On a terminal, too: print them once, instead of showing what changes.")
+@as_json
+@with_source
+@pass_source
+@click.pass_context
+def nodes(ctx: click.Context, source: Source, /, limit: int, once: bool, is_json: bool) -> None:
+    """List the nodes, those that are there first, or tell them what to do.
+
+    On a terminal the list stays and shows what changes, until Ctrl-C.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    with source.scheduler() as scheduler:
+        if render.make_console().is_terminal and not once and not is_json:
+            _watch(scheduler, limit)
+            return
+        found = scheduler.nodes.list(limit)
+    if is_json:
+        render.print_json([{name: render.json_value(getattr(node, name)) for name in _COLUMNS} for node in found])
+    elif found:
+        render.print_table(_HEADS, _rows(found))
+    else:
+        click.echo("No node has worked on this database within a week.", err=True)
+
+
+def _watch(scheduler: Scheduler, limit: int) -> None:
+    """Show the nodes until Ctrl-C."""
+    with Live(console=render.make_console(), auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while True:
+            live.update(render.make_table(_HEADS, _rows(scheduler.nodes.list(limit))), refresh=True)
+            threading.Event().wait(_LOOK_S)
+
+
+def _rows(found: Sequence[NodeInfo]) -> list[list[str]]:
+    return [
+        [
+            str(node.id),
+            node.status,
+            node.host,
+            str(node.pid),
+            f"{node.started_at:%Y-%m-%d %H:%M:%S}",
+            str(node.workers),
+            str(node.busy),
+            _queues(node),
+            ", ".join(node.tasks),
+        ]
+        for node in found
+    ]
+
+
+def _queues(node: NodeInfo) -> str:
+    if isinstance(node.queues, dict):
+        return ", ".join(f"{name}={slots}" for name, slots in node.queues.items())
+    return ", ".join(node.queues) if node.queues else "all"
+
+
+def _ordering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what all orders take."""
+    for option in (
+        click.option("--timeout", metavar="DURATION", help='As --wait, but no longer than this, such as "30s" or "10m".'),
+        click.option("--wait", "waits", is_flag=True, help="Wait until that is done."),
+        click.argument("node", metavar="[NODE]", required=False, type=ROW),
+    ):
+        command = option(command)
+    return pass_source(with_source(command))
+
+
+@nodes.command()
+@_ordering
+def pause(source: Source, /, **how: Any) -> None:
+    """Let NODE, or all nodes, claim no more until they are told to resume.
+
+    What runs goes on. Exits 1 where the order cannot be carried out."""
+    _give(source, "pause", **how)
+
+
+@nodes.command()
+@_ordering
+def resume(source: Source, /, **how: Any) -> None:
+    """Let NODE, or all nodes, claim again."""
+    _give(source, "resume", **how)
+
+
+@nodes.command()
+@click.option("--workers", required=True, type=_THREADS, help="How many jobs it is to run at the same time.")
+@_ordering
+def scale(source: Source, /, workers: int, **how: Any) -> None:
+    """Let NODE, or each of all nodes, have so many workers. Who has to go ends after his job."""
+    _give(source, "scale", workers=workers, **how)
+
+
+@nodes.command()
+@click.option("--worker", type=_THREADS, metavar="N", help="Only this worker of NODE ends, after the job that it has.")
+@click.option("--force", is_flag=True, help="Ask running jobs to stop at once; they run again elsewhere, or later.")
+@_ordering
+def quit(source: Source, /, worker: int | None, force: bool, **how: Any) -> None:  # noqa: A001 - the command's name
+    """Let NODE, or all nodes, stop: running jobs may end, and `run` returns."""
+    _give(source, "quit", worker=worker, force=force, **how)
+
+
+def _give(source: Source, kind: str, /, node: int | None, waits: bool, timeout: str | None, **how: Any) -> None:
+    with source.scheduler() as scheduler, bad_usage():
+        command: Command = getattr(scheduler.nodes, kind)(node, **how)
+        if waits or timeout is not None:
+            command = command.wait(timeout)
+    click.echo(f"{kind} of {_whom(command)}: {command.result or 'given'}")
+    if command.result not in (None, "done"):
+        raise click.exceptions.Exit(1)
+
+
+def _whom(command: Command) -> str:
+    node = "all nodes" if command.node is None else f"node {command.node}"
+    return node if command.worker is None else f"worker {command.worker} of {node}"
