@@ -28,6 +28,7 @@ from schedfactory.model.errors import (
     UnsafeFilesystem,
     WaitTimeout,
 )
+from schedfactory.model.explanation import Explanation
 from schedfactory.model.health import Finding, Health
 from schedfactory.model.job import Attempt, Job
 from schedfactory.model.limit import Limit
@@ -46,10 +47,10 @@ from schedfactory.scheduler import Scheduler
 from schedfactory.storage import tables
 
 __all__ = [
-    "Attempt", "Call", "Cancel", "Command", "Commands", "DatabaseBusy", "DuplicateJob", "Fail", "Finding", "Health", "Job",
-    "JobCancelled", "JobFailed", "JobFinished", "Limit", "LostLease", "NodeInfo", "Nodes", "NotADatabase", "NotConfigured",
-    "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull", "Queues", "RemoteTask", "Reports", "Retry",
-    "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
-    "StorageError", "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout",
-    "current_job", "tables",
+    "Attempt", "Call", "Cancel", "Command", "Commands", "DatabaseBusy", "DuplicateJob", "Explanation", "Fail", "Finding",
+    "Health", "Job", "JobCancelled", "JobFailed", "JobFinished", "Limit", "LostLease", "NodeInfo", "Nodes", "NotADatabase",
+    "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull", "Queues", "RemoteTask",
+    "Reports", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld",
+    "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask",
+    "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip

@@ -16,7 +16,6 @@ from schedfactory.model.health import Health
 from schedfactory.model.options import check_int
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.slots import QueuesLike, slots_of
-from schedfactory.nodes import Commands, Nodes
 from schedfactory.queries import Queries
 from schedfactory.running import context, signals
 from schedfactory.running.node import Node
@@ -164,16 +163,6 @@ class Control(Queries):
         if alarm is not None:
             found = replace(found, ok=False, problems=(*found.problems, alarm))
         return replace(found, database=sqlite.state()) if found.database == "ok" else found
-
-    @property
-    def nodes(self) -> Nodes:
-        """The nodes that work on the database, and what they are told to do; see `Nodes`."""
-        return Nodes(self._house, self)
-
-    @property
-    def commands(self) -> Commands:
-        """What they were told; see `Commands`."""
-        return Commands(self._house, self)
 
     def listen(self, callback: Callable[[StatusReport], object], *subjects: str) -> None:
         """Call `callback(report)` for what happens in this process, on a thread of its own, until `close()`.

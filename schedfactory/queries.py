@@ -14,9 +14,12 @@ from schedfactory.house import House
 from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.errors import JobFinished, WaitTimeout
+from schedfactory.model.explanation import Explanation
 from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL, Attempt, Job
 from schedfactory.model.options import check_int, check_priority, check_queue
+from schedfactory.nodes import Commands, Nodes
+from schedfactory.outlook import Outlook
 from schedfactory.running import context
 from schedfactory.storage import backup, changes, doctor, read
 
@@ -177,6 +180,16 @@ class Queries:
         """The queues: what they may hold and run; see `Queues`."""
         return Queues(self._house.database)
 
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes that work on the database, and what they are told to do; see `Nodes`."""
+        return Nodes(self._house, self)
+
+    @property
+    def commands(self) -> Commands:
+        """What they were told; see `Commands`."""
+        return Commands(self._house, self)
+
     def doctor(self) -> list[Finding]:
         """Look for what is wrong with the database and what it lies on, and change nothing; an empty list is a good sign.
 
@@ -239,6 +252,13 @@ class Queries:
         with self._house.database.read() as conn:
             row = read.get(conn, job.id)
             return read.attempts_of(conn, job if row is None else Job(row, self, self._house.clock()))
+
+    def explain(self, job_id: int) -> Explanation:
+        """Return why a job is not running yet; see `Job.explain`."""
+        nodes = [node for node in self.nodes.list() if node.status in ("running", "paused")]
+        job = self.reload(job_id)
+        with self._house.database.read() as conn:
+            return Outlook(conn, self._house.tasks, nodes, self._house.clock()).of(job)
 
     def decode_result(self, task: str, text: str) -> Any:
         """Return a stored result by the task's return annotation, where the task is known and the value fits it."""

@@ -17,7 +17,7 @@ import click
 from schedfactory import SchedfactoryError
 from schedfactory.cli.care import backup, doctor
 from schedfactory.cli.demo import demo
-from schedfactory.cli.jobs import jobs, show, wait
+from schedfactory.cli.jobs import explain, jobs, show, wait
 from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
 from schedfactory.cli.nodes import nodes
 from schedfactory.cli.run import run
@@ -55,7 +55,7 @@ def commands() -> None:
     """
 
 
-for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, nodes, prune, backup, doctor, migrate):
+for command in (demo, run, enqueue, jobs, show, explain, wait, cancel, requeue, nodes, prune, backup, doctor, migrate):
     commands.add_command(command)
 
 

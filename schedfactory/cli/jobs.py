@@ -1,4 +1,4 @@
-"""Reading: `jobs`, `show`, `wait`."""
+"""Reading: `jobs`, `show`, `explain`, `wait`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,22 @@ def show(source: Source, /, job_id: int, is_json: bool) -> None:
         render.print_json(render.json_of(job) | {"attempts": [render.json_of_attempt(one) for one in attempts]})
     else:
         render.print_job(job, attempts)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID", type=ROW)
+@as_json
+@with_source
+@pass_source
+def explain(source: Source, /, job_id: int, is_json: bool) -> None:
+    """Say why a job is not running yet."""
+    with source.scheduler() as scheduler:
+        found = existing(scheduler, job_id).explain()
+    if is_json:
+        start = None if found.estimated_start is None else found.estimated_start.isoformat()
+        render.print_json({"code": found.code, "text": found.text, "ahead": found.ahead, "estimated_start": start})
+    else:
+        click.echo(f"job {job_id} [{found.code}] {found.text}")
 
 
 @click.command()

@@ -13,6 +13,7 @@ import pendulum
 from schedfactory.model import codec
 from schedfactory.model.clock import UTC, DurationLike, Moment, duration, moment, standard, to_pendulum
 from schedfactory.model.errors import JobCancelled, JobFailed, NotConfigured
+from schedfactory.model.explanation import Explanation
 
 JobStatus = Literal["waiting", "scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 STATUSES: tuple[JobStatus, ...] = ("waiting", "scheduled", "queued", "running", "succeeded", "failed", "cancelled")
@@ -39,6 +40,7 @@ class Jobs(Protocol):
     def requeue(self, job_id: int) -> int: ...
     def change(self, job_id: int, priority: int | None, run_at: datetime | None, queue: str | None) -> Job[Any]: ...
     def attempts_of(self, job: Job[Any]) -> list[Attempt]: ...
+    def explain(self, job_id: int) -> Explanation: ...
     def decode_result(self, task: str, text: str) -> Any: ...
 
 
@@ -285,6 +287,17 @@ class Job(Generic[R]):
     def attempts(self) -> list[Attempt]:
         """Return every start of this job, the first one first; the latest may still be running."""
         return self._source.attempts_of(self)
+
+    def explain(self) -> Explanation:
+        """Return why it is not running yet, as the database and the nodes are now; see `Explanation`.
+
+        Raises:
+            LookupError: the row is gone (pruned).
+
+        >>> add.enqueue(2, 3).explain().code
+        'no_node'
+        """
+        return self._source.explain(self.id)
 
     @property
     def _source(self) -> Jobs:

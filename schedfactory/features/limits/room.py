@@ -55,6 +55,13 @@ class Room:
         ripe = None if start is None else start + bound.rate.window + MARGIN
         return ripe if ripe is not None and ripe > self._now else None
 
+    def next_start(self, bound: Bound, rate: Rate, ahead: int) -> datetime:
+        """Return when a rate lets one more start, after so many others."""
+        windows, rest = divmod(ahead, rate.count)
+        start = self._start_before(bound, rate, rest)
+        first = self._now if start is None else max(self._now, start + rate.window + MARGIN)
+        return first + windows * rate.window
+
     def take(self, bounds: Iterable[Bound]) -> None:
         """Use up what one job needs."""
         self._taken.update({bound.key for bound in bounds})

@@ -48,6 +48,12 @@ _ADD_START = Statement(
 _FORGET_STARTS = Statement(
     delete(starts).where(starts.c.limit_key == bindparam("key"), starts.c.number <= bindparam("nth")), "key nth"
 )
+_WINDOWS = Statement(
+    select(starts.c.limit_key)
+    .distinct()
+    .where(starts.c.limit_key > bindparam("after"), starts.c.limit_key < bindparam("before")),
+    "after before",
+)
 _FORGET_OLD = Statement(delete(starts).where(starts.c.started_at < bindparam("before")), "before")
 
 
@@ -103,6 +109,12 @@ def add_start(conn: Connection, bound: Bound, now: datetime) -> None:
 def forget_old_starts(conn: Connection, now: datetime) -> None:
     """Forget the starts under keys that nobody uses any more."""
     _FORGET_OLD.run(conn, (stamp(now - _KEPT),))
+
+
+def rates_under(conn: Connection, key: str) -> list[Rate]:
+    """Return the rates under which starts of this key are counted."""
+    keys = _WINDOWS.run(conn, (f"{key} ", f"{key}!")).fetchall()
+    return [Rate.of(found.rpartition(" ")[2]) for (found,) in keys if found.rpartition(" ")[0] == key]
 
 
 def _start_key(bound: Bound) -> str:

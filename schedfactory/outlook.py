@@ -1,0 +1,154 @@
+"""Why a job is not running yet, told from the rows and the nodes as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from schedfactory.features.limits.guest import bounds_of
+from schedfactory.features.limits.room import Room
+from schedfactory.features.limits.rows import queue_bounds, rates_under
+from schedfactory.model.clock import stamp, to_pendulum, unstamp
+from schedfactory.model.explanation import Explanation
+from schedfactory.model.job import Job
+from schedfactory.model.limit import Bound
+from schedfactory.model.node import NodeInfo
+from schedfactory.model.registry import TaskRegistry
+from schedfactory.storage import blocked, outlook
+from schedfactory.storage.outlook import Place
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Outlook:
+    """One look at what goes on around a job.
+
+    Args:
+        nodes: those that run now, paused ones included.
+    """
+
+    def __init__(self, conn: Connection, tasks: TaskRegistry, nodes: Sequence[NodeInfo], now: datetime) -> None:
+        self._conn = conn
+        self._tasks = tasks
+        self._nodes = nodes
+        self._now = now
+
+    def of(self, job: Job[Any]) -> Explanation:
+        """Return what keeps this job, of which the snapshot is new, from running."""
+        place = outlook.place(self._conn, job.id)
+        if job.is_finished or place is None:
+            return Explanation("finished", f"It ended {_ended(job)}.")
+        if job.status == "running":
+            return Explanation("running", f"It runs on node {job.node}, since {job.started_at}.")
+        if place.leftover:
+            return Explanation("running", f"The code of its attempt that ran over its timeout still runs on node {job.node}.")
+        if job.status == "waiting":
+            return Explanation("upstream", "It follows jobs that have not ended.")
+        if job.status == "scheduled" and unstamp(place.run_at) > self._now:
+            why = f" ({job.reason})" if job.reason else ""
+            return Explanation("scheduled", f"It starts at {job.run_at} at the earliest{why}.", 0, job.run_at)
+        return self._of_due(job.id, place)
+
+    def _of_due(self, job_id: int, job: Place) -> Explanation:
+        queues = queue_bounds(self._conn)
+        if job.queue in queues and queues[job.queue].is_paused:
+            return Explanation(
+                "queue_paused", f"Its queue {job.queue!r} is paused; scheduler.queues.resume({job.queue!r}) ends that."
+            )
+        able = [node for node in self._nodes if job.task in node.tasks]
+        serving = [node for node in able if _serves(node, job.queue)]
+        awake = [node for node in serving if node.status == "running"]
+        if not self._nodes:
+            return Explanation("no_node", "No node is running: start one with scheduler.start(), or schedfactory run.")
+        if not able:
+            ids = ", ".join(str(node.id) for node in self._nodes)
+            return Explanation("unknown_task", f"No running node knows the task {job.task!r}; there are the nodes {ids}.")
+        if not serving:
+            return Explanation("no_node", f"No running node that knows its task serves the queue {job.queue!r}.")
+        if not awake:
+            ids = ", ".join(str(node.id) for node in serving)
+            return Explanation(
+                "node_paused", f"The nodes that could run it are paused, until scheduler.nodes.resume(…): {ids}."
+            )
+        return self._of_bounds(job_id, job, queues) or self._of_order(job_id, job, awake)
+
+    def _of_bounds(self, job_id: int, job: Place, queues: dict[str, Bound]) -> Explanation | None:
+        room = Room(self._conn, self._now)
+        bounds = bounds_of(self._tasks, queues, job.task, job.queue, job.args)
+        for bound in bounds:
+            ahead = outlook.blocked_ahead(self._conn, job_id, job, bound.key)
+            if room.left(bound, ahead + 1) <= ahead:
+                return self._of_bound(job, bound, room, ahead)
+        if job.blocked_by is not None and not bounds and self._tasks.find(job.task) is None:
+            return self._of_unknown(job_id, job, job.blocked_by, room)
+        return None
+
+    def _of_unknown(self, job_id: int, job: Place, key: str, room: Room) -> Explanation:
+        """Tell of a limit whose task is not known here: its rate can be read from the starts, its concurrency nowhere."""
+        ahead = outlook.blocked_ahead(self._conn, job_id, job, key)
+        for rate in rates_under(self._conn, key):
+            bound = Bound(key, None, rate)
+            if not room.left(bound, 1):
+                return self._of_bound(job, bound, room, ahead)
+        return Explanation("limit", f"The limit {key!r} has no room; {_others(ahead)}.", ahead)
+
+    def _of_bound(self, job: Place, bound: Bound, room: Room, ahead: int) -> Explanation:
+        running, is_queue = room.running(bound), bound.key == blocked.queue_key(job.queue)
+        what = f"Its queue {job.queue!r}" if is_queue else f"The limit {bound.key!r}"
+        if bound.concurrency is not None and bound.concurrency - running <= ahead:
+            usual = outlook.usual_seconds(self._conn).get(job.task)
+            starts_at = None if usual is None else self._now + timedelta(seconds=usual * (ahead + 1) / bound.concurrency)
+            text = f"{what} lets {bound.concurrency} run at the same time, and {running} do; {_others(ahead)}."
+            return _told("queue_full" if is_queue else "limit", text, ahead, starts_at)
+        assert bound.rate is not None
+        starts_at = room.next_start(bound, bound.rate, ahead)
+        return _told("rate", f"{what} lets {bound.rate.text} start, which are used up; {_others(ahead)}.", ahead, starts_at)
+
+    def _of_order(self, job_id: int, job: Place, nodes: Sequence[NodeInfo]) -> Explanation:
+        tasks = {task for node in nodes for task in node.tasks}
+        served = (
+            None if any(_serves(node, None) for node in nodes) else {queue for node in nodes for queue in node.queues or ()}
+        )
+        first = outlook.ahead(self._conn, job_id, job, stamp(self._now), tasks, served)
+        workers = sum(node.workers for node in nodes)
+        free = sum(max(node.workers - node.busy, 0) for node in nodes)
+        ahead = sum(first.values())
+        starts_at = self._estimate(first, workers, free)
+        if not ahead:
+            when = "a worker is free" if free else "the next worker that is free takes it"
+            return _told("next", f"It is the next one: {when}.", 0, starts_at)
+        return _told(
+            "ahead", f"{_others(ahead)}, by priority or because they are due longer, for {workers} workers.", ahead, starts_at
+        )
+
+    def _estimate(self, first: dict[str, int], workers: int, free: int) -> datetime | None:
+        """Return when the workers should come to it, by how long each task usually takes."""
+        if not workers or (free and not first):
+            return self._now if workers else None
+        usual = outlook.usual_seconds(self._conn)
+        if not first.keys() <= usual.keys():
+            return None
+        seconds = sum(usual[name] * jobs for name, jobs in first.items())
+        under_way = 0.0 if free else sum(usual.values()) / max(len(usual), 1) / 2  # what runs is half done, on average
+        return self._now + timedelta(seconds=(seconds / workers) + under_way)
+
+
+def _told(code: Any, text: str, ahead: int, starts_at: datetime | None) -> Explanation:
+    when = "" if starts_at is None else f" It should start at about {starts_at:%H:%M:%S} UTC."
+    return Explanation(code, text[0].upper() + text[1:] + when, ahead, None if starts_at is None else to_pendulum(starts_at))
+
+
+def _others(ahead: int) -> str:
+    return "no other job goes first" if not ahead else "one job goes first" if ahead == 1 else f"{ahead} jobs go first"
+
+
+def _ended(job: Job[Any]) -> str:
+    reason = f"/{job.reason}" if job.reason else ""
+    return f"{job.status}{reason} at {job.finished_at}"
+
+
+def _serves(node: NodeInfo, queue: str | None) -> bool:
+    """Tell whether a node serves a queue; None: any."""
+    return node.queues is None or "*" in node.queues or queue in node.queues
