@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-BUILTINS = ("cd", "export", "kill", "wait")
+BUILTINS = ("cd", "export", "kill", "until", "wait")
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 _FILE = re.compile(r"# (\w+\.(?:py|ini|toml))\n")

@@ -49,12 +49,12 @@ def test_a_report_says_what_when_and_how(reporter):
 
 def test_each_listener_gets_its_subjects_only(reporter):
     jobs, two, everything = reporter.reports("job"), reporter.reports("worker", "node"), reporter.reports()
-    for subject in ("node", "job", "worker"):
+    for subject in ("node", "job", "command", "worker"):
         tell(reporter, subject)
     reporter.close()
     assert [report.subject for report in jobs] == ["job"]
     assert [report.subject for report in two] == ["node", "worker"]
-    assert [report.subject for report in everything] == ["node", "job", "worker"]
+    assert [report.subject for report in everything] == ["node", "job", "command", "worker"]
 
 
 def test_an_unknown_subject_is_a_value_error(reporter):
@@ -122,6 +122,39 @@ def test_a_listener_that_is_too_far_behind_misses_reports_and_the_log_says_so(re
     assert caplog.text.count("behind") == 1
     reporter.close()
     assert [report.id for report in reports] == list(range(10_000))
+
+
+def test_what_a_listener_has_missed_is_counted_and_told_once_it_has_caught_up(reporter, caplog):
+    reports = reporter.reports()
+    with caplog.at_level(logging.WARNING, "schedfactory"):
+        for number in range(10_005):
+            tell(reporter, of=number)
+        assert reports.dropped == 5
+        for _ in range(9_999):
+            next(reports)
+        assert "caught up" not in caplog.text
+        assert next(reports).id == 9_999
+        assert "a listener has caught up; it has missed 5 reports" in caplog.text
+        tell(reporter, of=20_000)
+        assert next(reports).id == 20_000
+        assert caplog.text.count("caught up") == 1
+        for number in range(10_002):
+            tell(reporter, of=number)
+        assert reports.dropped == 7
+        reporter.close()
+        assert len(list(reports)) == 10_000
+    assert "it has missed 2 reports" in caplog.text
+
+
+def test_a_callback_that_is_too_far_behind_misses_reports_and_the_log_says_so(reporter, caplog):
+    gate = threading.Event()
+    with caplog.at_level(logging.WARNING, "schedfactory"):
+        reporter.listen(lambda report: gate.wait(LONG_S))
+        for number in range(10_010):
+            tell(reporter, of=number)
+        gate.set()
+        reporter.close()
+    assert "a listener has caught up; it has missed" in caplog.text
 
 
 def test_an_iterator_of_reports_that_nobody_holds_any_more_is_told_nothing(reporter):
