@@ -25,7 +25,7 @@ from schedfactory.model.errors import (
     WaitTimeout,
 )
 from schedfactory.model.health import Finding, Health
-from schedfactory.model.job import Attempt, Job
+from schedfactory.model.job import Attempt, Job, LogLine
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.reports import StatusReport
@@ -38,8 +38,8 @@ from schedfactory.storage import tables
 
 __all__ = [
     "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
-    "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask", "Retry",
-    "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport",
-    "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job",
-    "tables",
+    "LogLine", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask",
+    "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze",
+    "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout",
+    "current_job", "tables",
 ]  # fmt: skip

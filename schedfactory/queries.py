@@ -14,10 +14,10 @@ from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.errors import JobFinished, WaitTimeout
 from schedfactory.model.health import Finding
-from schedfactory.model.job import FINAL, Attempt, Job
+from schedfactory.model.job import FINAL, Attempt, Job, LogLine
 from schedfactory.model.options import check_int, check_priority, check_queue
 from schedfactory.running import context
-from schedfactory.storage import backup, changes, doctor, read
+from schedfactory.storage import backup, changes, doctor, notes, read
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -113,7 +113,7 @@ class Queries:
         return self._house.database.write(lambda conn: changes.requeue(conn, condition, self._house.clock()))
 
     def prune(self, *, older_than: DurationLike = "30d", status: str | Sequence[str] | None = None) -> int:
-        """Delete finished jobs, and their attempts, that ended longer ago than `older_than`; return how many.
+        """Delete finished jobs, and their attempts and logs, that ended longer ago than `older_than`; return how many.
 
         In small transactions, so that workers go on meanwhile. The newest row of the table always stays, so that its id
         is never used again.
@@ -232,6 +232,11 @@ class Queries:
         with self._house.database.read() as conn:
             row = read.get(conn, job.id)
             return read.attempts_of(conn, job if row is None else Job(row, self, self._house.clock()))
+
+    def logs_of(self, job_id: int) -> list[LogLine]:
+        """Return what a job has said; see `Job.logs`."""
+        with self._house.database.read() as conn:
+            return notes.lines_of(conn, job_id)
 
     def decode_result(self, task: str, text: str) -> Any:
         """Return a stored result by the task's return annotation, where the task is known and the value fits it."""

@@ -39,6 +39,7 @@ class Jobs(Protocol):
     def requeue(self, job_id: int) -> int: ...
     def change(self, job_id: int, priority: int | None, run_at: datetime | None, queue: str | None) -> Job[Any]: ...
     def attempts_of(self, job: Job[Any]) -> list[Attempt]: ...
+    def logs_of(self, job_id: int) -> list[LogLine]: ...
     def decode_result(self, task: str, text: str) -> Any: ...
 
 
@@ -59,6 +60,21 @@ class Attempt:
     worker: int | None
     error: str | None = None
     traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a job's log.
+
+    `attempt` is the number of the start that said it, `at` the moment in UTC, `level` the name of a level of `logging`,
+    `logger` the name of the logger, None for `current_job().log(…)`. `message` ends with the traceback, where a record had one.
+    """
+
+    attempt: int
+    at: pendulum.DateTime
+    level: str
+    logger: str | None
+    message: str
 
 
 class Column(Generic[T]):
@@ -281,6 +297,13 @@ class Job(Generic[R]):
     def attempts(self) -> list[Attempt]:
         """Return every start of this job, the first one first; the latest may still be running."""
         return self._source.attempts_of(self)
+
+    def logs(self) -> list[LogLine]:
+        """Return what this job has said while it ran, the oldest line first: by `current_job().log(…)` and by `logging`.
+
+        While it runs the lines are here a quarter of a second later. Those of earlier attempts stay.
+        """
+        return self._source.logs_of(self.id)
 
     @property
     def _source(self) -> Jobs:

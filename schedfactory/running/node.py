@@ -15,7 +15,7 @@ from schedfactory.model.health import Health
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.slots import Slots
-from schedfactory.running import signals
+from schedfactory.running import capture, signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import Dispatcher
@@ -58,6 +58,7 @@ class Shop:
     lease_s: float
     seams: Seams
     flags: list[Flag]
+    capture: int | None = None
 
 
 class Node:
@@ -104,7 +105,7 @@ class Node:
             self._lock.leave()
             raise
         self._desk = Desk(self._wake.ring, self._lock.ring(slot).note)
-        self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result)
+        self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result, shop.capture)
         self._dispatcher = Dispatcher(
             self.id,
             shop.database,
@@ -122,6 +123,8 @@ class Node:
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
         shop.flags.append(self._dispatcher.flag)
+        if shop.capture is not None:
+            capture.begin(self)
         shop.reporter.tell("node", self.id, "start", shop.clock())
 
     def start(self) -> None:
@@ -276,7 +279,7 @@ class Node:
 
     def _worker(self, number: int) -> Worker:
         shop = self._shop
-        isolated = Isolated(shop.database.path, self.id, number, shop.clock, shop.max_result)
+        isolated = Isolated(shop.database.path, self.id, number, shop.clock, shop.max_result, shop.capture)
         return Worker(number, self._desk, self._attempts, shop.clock, isolated)
 
     def _replace(self, job: RunningJob) -> None:
@@ -293,6 +296,7 @@ class Node:
             self._shop.reporter.tell("worker", worker.number, "quit", self._shop.clock())
         self._shop.database.off_commit(self._wake.ring)
         self._shop.flags.remove(self._dispatcher.flag)
+        capture.end(self)
         if not self.busy:  # else the code that runs keeps its jobs, by the lock, as long as the process lives
             try:
                 self._shop.database.write(lambda conn: nodes.leave(conn, self.id, self._shop.clock()))
