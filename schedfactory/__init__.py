@@ -31,6 +31,7 @@ from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
+from schedfactory.model.stats import QueueStats
 from schedfactory.model.task import Call, RemoteTask, Task
 from schedfactory.running.context import current_job
 from schedfactory.scheduler import Scheduler
@@ -38,8 +39,8 @@ from schedfactory.storage import tables
 
 __all__ = [
     "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
-    "LogLine", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "RemoteTask",
-    "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld", "Snooze",
-    "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout",
+    "LogLine", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "QueueStats",
+    "RemoteTask", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld",
+    "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout",
     "current_job", "tables",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from schedfactory.model.errors import JobFinished, WaitTimeout
 from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL, Attempt, Job, LogLine
 from schedfactory.model.options import check_int, check_priority, check_queue
+from schedfactory.model.stats import QueueStats
 from schedfactory.running import context
 from schedfactory.storage import backup, changes, doctor, notes, read
 
@@ -85,6 +86,15 @@ class Queries:
         """
         with self._house.database.read() as conn:
             return read.count(conn)
+
+    def stats(self) -> list[QueueStats]:
+        """Return how many jobs each queue has of each status, and since when its oldest due one waits, sorted by name.
+
+        >>> [(one.queue, one.queued) for one in scheduler.stats()]
+        [('default', 1)]
+        """
+        with self._house.database.read() as conn:
+            return read.stats(conn)
 
     def cancel(self, job_id: int | None = None, **filters: Any) -> int:
         """Cancel one job, or all that match the filters of `jobs()`; return how many that were.

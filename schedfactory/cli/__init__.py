@@ -21,6 +21,8 @@ from schedfactory.cli.jobs import jobs, show, wait
 from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
 from schedfactory.cli.run import run
 from schedfactory.cli.source import with_source
+from schedfactory.cli.stats import stats
+from schedfactory.cli.tail import tail
 
 
 class Commands(click.Group):
@@ -54,7 +56,7 @@ def commands() -> None:
     """
 
 
-for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, prune, backup, doctor, migrate):
+for command in (demo, run, enqueue, jobs, show, wait, stats, tail, cancel, requeue, prune, backup, doctor, migrate):
     commands.add_command(command)
 
 
