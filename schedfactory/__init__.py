@@ -41,6 +41,6 @@ __all__ = [
     "Attempt", "Call", "Cancel", "DatabaseBusy", "Fail", "Finding", "Health", "Job", "JobCancelled", "JobFailed", "JobFinished",
     "LogLine", "LostLease", "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "QueueStats",
     "RemoteTask", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld",
-    "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem", "WaitTimeout",
-    "current_job", "tables",
+    "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "UnknownTask", "UnsafeFilesystem",
+    "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ _UNFINISHED = (
     "status = 'waiting' {}",
     "status = 'running' {}",
 )
+_ORDER = ("new", "start", "log", "end")
 _AGAIN = {"failed": "retry", "snoozed": "snooze", "crashed": "crash", "interrupted": "shutdown"}
 State = tuple[str, int]  # status and attempt
 
@@ -82,7 +83,7 @@ class Follower:
         self._running |= {job.id: job for job in seen}
         self._running = {job_id: job for job_id, job in self._running.items() if now.get(job_id, ("",))[0] == "running"}
         self._said = {job_id: said for job_id, said in self._said.items() if job_id in now}
-        return sorted(events, key=lambda event: event.at)
+        return sorted(events, key=lambda event: (event.at, event.attempt, _ORDER.index(event.kind)))
 
     def _changes(self) -> dict[int, State] | None:
         """Return what is unfinished now, None where nothing has been written since the last time."""
@@ -123,8 +124,7 @@ class Follower:
     def _since(self, job: Job[Any], known: State | None) -> Iterator[Event]:
         status, before = known or ("", 0)
         if known is None:
-            first = "waiting" if job.status == "waiting" else "scheduled" if job.run_at > job.created_at else "queued"
-            yield Event(job.created_at, "new", job, first)
+            yield Event(job.created_at, "new", job, _first_status(job))
         has_ended = 0
         if job.attempt > before or status == "running":
             for one in job.attempts():  # which are read after the row: what that does not say yet is told the next time
@@ -145,6 +145,12 @@ class Follower:
         for line in [line for line in lines if line.attempt > before] if said is None else lines[said:]:
             yield Event(line.at, "log", job, "running", line.attempt, line=line)
         self._said[job.id] = len(lines)
+
+
+def _first_status(job: Job[Any]) -> str:
+    if job.status == "waiting":
+        return "waiting"
+    return "scheduled" if job.run_at > job.created_at and not job.attempt else "queued"
 
 
 def _end(job: Job[Any], one: Attempt) -> Event:
