@@ -88,7 +88,10 @@ def get(conn: Connection, job_id: int) -> Row | None:
 
 def stats(conn: Connection) -> list[QueueStats]:
     """Return how many jobs each queue has. It looks through the indexes of what has not ended."""
-    return [QueueStats(*(*row[:8], read_optional_moment(row[8]))) for row in _STATS.run(conn).fetchall()]
+    return [
+        QueueStats(queue, waiting, scheduled, queued, running, succeeded, failed, cancelled, read_optional_moment(due_at))
+        for queue, waiting, scheduled, queued, running, succeeded, failed, cancelled, due_at in _STATS.run(conn).fetchall()
+    ]
 
 
 def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[Row]:
