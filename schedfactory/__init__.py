@@ -30,7 +30,7 @@ from schedfactory.model.errors import (
 )
 from schedfactory.model.explanation import Explanation
 from schedfactory.model.health import Finding, Health
-from schedfactory.model.job import Attempt, Job
+from schedfactory.model.job import Attempt, Job, LogLine
 from schedfactory.model.limit import Limit
 from schedfactory.model.node import NodeInfo
 from schedfactory.model.outcome import Cancel, Fail, RetryAfter, Snooze
@@ -38,6 +38,7 @@ from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.reports import StatusReport
 from schedfactory.model.retry import Retry
 from schedfactory.model.running_job import RunningJob
+from schedfactory.model.stats import QueueStats
 from schedfactory.model.task import Call, RemoteTask, Task
 from schedfactory.model.unique import Unique
 from schedfactory.nodes import Commands, Nodes
@@ -48,9 +49,9 @@ from schedfactory.storage import tables
 
 __all__ = [
     "Attempt", "Call", "Cancel", "Command", "Commands", "DatabaseBusy", "DuplicateJob", "Explanation", "Fail", "Finding",
-    "Health", "Job", "JobCancelled", "JobFailed", "JobFinished", "Limit", "LostLease", "NodeInfo", "Nodes", "NotADatabase",
-    "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull", "Queues", "RemoteTask",
-    "Reports", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler", "SchemaTooNew", "SchemaTooOld",
-    "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry", "Unique", "UnknownTask",
-    "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
+    "Health", "Job", "JobCancelled", "JobFailed", "JobFinished", "Limit", "LogLine", "LostLease", "NodeInfo", "Nodes",
+    "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull", "QueueStats",
+    "Queues", "RemoteTask", "Reports", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler",
+    "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry",
+    "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip

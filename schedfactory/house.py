@@ -84,6 +84,7 @@ class House:
             given.lease_s,
             seams=self.seams,
             flags=self.flags,
+            capture=given.capture_level,
         )
 
     def close(self) -> None:

@@ -16,12 +16,13 @@ from schedfactory.model.clock import DurationLike, Moment, duration, moment
 from schedfactory.model.errors import JobFinished, WaitTimeout
 from schedfactory.model.explanation import Explanation
 from schedfactory.model.health import Finding
-from schedfactory.model.job import FINAL, Attempt, Job
+from schedfactory.model.job import FINAL, Attempt, Job, LogLine
 from schedfactory.model.options import check_int, check_priority, check_queue
+from schedfactory.model.stats import QueueStats
 from schedfactory.nodes import Commands, Nodes
 from schedfactory.outlook import Outlook
 from schedfactory.running import context
-from schedfactory.storage import backup, changes, doctor, read
+from schedfactory.storage import backup, changes, doctor, notes, read
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -90,6 +91,15 @@ class Queries:
         with self._house.database.read() as conn:
             return read.count(conn)
 
+    def stats(self) -> list[QueueStats]:
+        """Return how many jobs each queue has of each status, and since when its oldest due one waits, sorted by name.
+
+        >>> [(one.queue, one.queued) for one in scheduler.stats()]
+        [('default', 1)]
+        """
+        with self._house.database.read() as conn:
+            return read.stats(conn)
+
     def cancel(self, job_id: int | None = None, **filters: Any) -> int:
         """Cancel one job, or all that match the filters of `jobs()`; return how many that were.
 
@@ -118,7 +128,7 @@ class Queries:
         return self._house.database.write(lambda conn: changes.requeue(conn, condition, self._house.clock()))
 
     def prune(self, *, older_than: DurationLike = "30d", status: str | Sequence[str] | None = None) -> int:
-        """Delete finished jobs, and their attempts, that ended longer ago than `older_than`; return how many.
+        """Delete finished jobs, and their attempts and logs, that ended longer ago than `older_than`; return how many.
 
         In small transactions, so that workers go on meanwhile. The newest row of the table always stays, so that its id
         is never used again.
@@ -259,6 +269,11 @@ class Queries:
         job = self.reload(job_id)
         with self._house.database.read() as conn:
             return Outlook(conn, self._house.tasks, nodes, self._house.clock()).of(job)
+
+    def logs_of(self, job_id: int) -> list[LogLine]:
+        """Return what a job has said; see `Job.logs`."""
+        with self._house.database.read() as conn:
+            return notes.lines_of(conn, job_id)
 
     def decode_result(self, task: str, text: str) -> Any:
         """Return a stored result by the task's return annotation, where the task is known and the value fits it."""

@@ -56,6 +56,8 @@ class Scheduler(Control):
             which None means for ever, or one duration for all; None keeps everything.
         max_payload: bytes of a job's encoded arguments.
         max_result: bytes of its encoded result.
+        capture_logs: the lowest level, a name or a number, of the `logging` records that are kept with the job whose code
+            makes them; None: none. Only what the program's own loggers let through is seen.
         clock: gives the time as an aware datetime; None is the host's clock.
 
     Raises:
@@ -82,6 +84,7 @@ class Scheduler(Control):
         keep: KeepLike | None = KEPT,
         max_payload: int = 1_048_576,
         max_result: int = 4_194_304,
+        capture_logs: str | int | None = "INFO",
         clock: Clock | None = None,
     ) -> None:
         given = Settings(
@@ -93,6 +96,7 @@ class Scheduler(Control):
             keep=keep,
             max_payload=max_payload,
             max_result=max_result,
+            capture_logs=capture_logs,
             clock=clock,
         )
         self._house = House(given)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from schedfactory.model.clock import Clock, DurationLike, duration, standard, system_clock
+from schedfactory.model.log import check_level
 from schedfactory.model.options import KEPT, Keep, KeepLike, check_int, check_keep
 from schedfactory.storage import sqlite
 
@@ -30,6 +31,7 @@ class Given(TypedDict, total=False):
     keep: KeepLike | None
     max_payload: int
     max_result: int
+    capture_logs: str | int | None
     clock: Clock | None
 
 
@@ -49,6 +51,7 @@ class Settings:
     keep: KeepLike | None = field(default_factory=lambda: KEPT)  # a mapping view is unhashable before Python 3.12
     max_payload: int = 1_048_576
     max_result: int = 4_194_304
+    capture_logs: str | int | None = "INFO"
     clock: Clock | None = None
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class Settings:
             raise ValueError(
                 f"lease={self.lease!r} is below 1 s, in which a busy machine may well be silent. Pass 1 s or more."
             )
-        _ = self.path, self.lock_timeout_s, self.kept, self.now  # checked by being read
+        _ = self.path, self.lock_timeout_s, self.kept, self.capture_level, self.now  # checked by being read
 
     @cached_property
     def path(self) -> Path | None:
@@ -83,6 +86,11 @@ class Settings:
     def kept(self) -> Keep:
         """How long jobs of each final status stay; one that was not named has its usual time."""
         return {**check_keep(KEPT), **check_keep(self.keep)}
+
+    @cached_property
+    def capture_level(self) -> int | None:
+        """The lowest level of `logging` records that are kept with a job; None: none is."""
+        return check_level(self.capture_logs)
 
     @cached_property
     def now(self) -> Clock:

@@ -22,6 +22,8 @@ from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
 from schedfactory.cli.nodes import nodes
 from schedfactory.cli.run import run
 from schedfactory.cli.source import with_source
+from schedfactory.cli.stats import stats
+from schedfactory.cli.tail import tail
 
 
 class Commands(click.Group):
@@ -55,7 +57,9 @@ def commands() -> None:
     """
 
 
-for command in (demo, run, enqueue, jobs, show, explain, wait, cancel, requeue, nodes, prune, backup, doctor, migrate):
+for command in (
+    demo, run, enqueue, jobs, show, explain, wait, stats, tail, cancel, requeue, nodes, prune, backup, doctor, migrate,
+):  # fmt: skip
     commands.add_command(command)
 
 

@@ -44,14 +44,19 @@ def jobs(source: Source, /, statuses: tuple[str, ...], is_json: bool, **filters:
 @with_source
 @pass_source
 def show(source: Source, /, job_id: int, is_json: bool) -> None:
-    """Show one job, and its attempts with their tracebacks."""
+    """Show one job, its attempts with their tracebacks, and what it has said."""
     with source.scheduler() as scheduler:
         job = existing(scheduler, job_id)
-        attempts = job.attempts()
+        attempts, logs = job.attempts(), job.logs()
     if is_json:
-        render.print_json(render.json_of(job) | {"attempts": [render.json_of_attempt(one) for one in attempts]})
+        parts = {
+            "attempts": [render.json_of_attempt(one) for one in attempts],
+            "logs": [render.json_of_line(one) for one in logs],
+        }
+        render.print_json(render.json_of(job) | parts)
     else:
         render.print_job(job, attempts)
+        render.print_logs(logs)
 
 
 @click.command()

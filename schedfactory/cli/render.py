@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,10 +16,11 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from schedfactory import Attempt, Job, tables
+from schedfactory import Attempt, Job, LogLine, tables
 
 COLUMNS = tuple(column.name for column in tables.jobs.columns if hasattr(Job, column.name))
 _ATTEMPT = ("number", "status", "reason", "started_at", "finished_at", "node", "worker", "error", "traceback")
+_LINE = ("attempt", "at", "level", "logger", "message")
 _STYLES = {
     "succeeded": "green", "failed": "red", "running": "yellow", "cancelled": "dim", "paused": "magenta", "stopping": "magenta",
     "stopped": "dim", "dead": "red",
@@ -38,9 +40,19 @@ def json_of_attempt(attempt: Attempt) -> dict[str, Any]:
     return {name: json_value(getattr(attempt, name)) for name in _ATTEMPT}
 
 
+def json_of_line(line: LogLine) -> dict[str, Any]:
+    """Return a line of a job's log as JSON values."""
+    return {name: json_value(getattr(line, name)) for name in _LINE}
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(document, ensure_ascii=not _takes_any_letter(), indent=2))
+
+
+def print_json_line(document: Any) -> None:
+    """Print one JSON document on one line."""
+    click.echo(json.dumps(document, ensure_ascii=not _takes_any_letter()))
 
 
 def job_rows(jobs: Iterable[Job[Any]]) -> list[list[str]]:
@@ -69,7 +81,7 @@ def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
     plain = copy.copy(job)
     width = max(map(len, COLUMNS))
     for name in COLUMNS:
-        click.echo(f"{name:{width}}  {_clean(_text(_column(plain, name)))}".rstrip())
+        click.echo(f"{name:{width}}  {clean(_text(_column(plain, name)))}".rstrip())
     for attempt in attempts:
         took = seconds(attempt.finished_at - attempt.started_at) if attempt.started_at and attempt.finished_at else ""
         click.echo(
@@ -77,7 +89,28 @@ def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
             f"{f', took {took}' if took else ''}, node {_text(attempt.node)}, worker {_text(attempt.worker)}"
         )
         for line in (attempt.traceback or attempt.error or "").splitlines():
-            click.echo(f"    {_clean(line)}")
+            click.echo(f"    {clean(line)}")
+
+
+def print_logs(lines: Iterable[LogLine]) -> None:
+    """Print what a job has said, attempt by attempt."""
+    for attempt, said in itertools.groupby(lines, lambda line: line.attempt):
+        click.echo(f"\nlog of attempt {attempt}:")
+        for line in said:
+            first, *rest = text_of(line).splitlines() or [""]
+            click.echo(f"    {moment(line.at)} {clean(first)}")
+            for more in rest:
+                click.echo(f"        {clean(more)}")
+
+
+def text_of(line: LogLine) -> str:
+    """Return a line of a job's log with its level and logger: "WARNING shop: low on stock"."""
+    return f"{line.level}{f' {line.logger}' if line.logger else ''}: {line.message}"
+
+
+def moment(at: datetime) -> str:
+    """Return a moment in UTC, to the millisecond."""
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}"
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -96,7 +129,7 @@ def make_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for head in heads:
         table.add_column(head, no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(_clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
+        table.add_row(*(Text(clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
     return table
 
 
@@ -153,7 +186,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Return text on one line, without what a terminal would take for an order."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 

@@ -41,6 +41,7 @@ class Jobs(Protocol):
     def change(self, job_id: int, priority: int | None, run_at: datetime | None, queue: str | None) -> Job[Any]: ...
     def attempts_of(self, job: Job[Any]) -> list[Attempt]: ...
     def explain(self, job_id: int) -> Explanation: ...
+    def logs_of(self, job_id: int) -> list[LogLine]: ...
     def decode_result(self, task: str, text: str) -> Any: ...
 
 
@@ -61,6 +62,21 @@ class Attempt:
     worker: int | None
     error: str | None = None
     traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of a job's log.
+
+    `attempt` is the number of the start that said it, `at` the moment in UTC, `level` the name of a level of `logging`,
+    `logger` the name of the logger, None for `current_job().log(…)`. `message` ends with the traceback, where a record had one.
+    """
+
+    attempt: int
+    at: pendulum.DateTime
+    level: str
+    logger: str | None
+    message: str
 
 
 class Column(Generic[T]):
@@ -298,6 +314,13 @@ class Job(Generic[R]):
         'no_node'
         """
         return self._source.explain(self.id)
+
+    def logs(self) -> list[LogLine]:
+        """Return what this job has said while it ran, the oldest line first: by `current_job().log(…)` and by `logging`.
+
+        While it runs the lines are here a quarter of a second later. Those of earlier attempts stay.
+        """
+        return self._source.logs_of(self.id)
 
     @property
     def _source(self) -> Jobs:

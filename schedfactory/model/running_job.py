@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import pendulum
 
 from schedfactory.model import codec
-from schedfactory.model.clock import to_pendulum
+from schedfactory.model.clock import Clock, system_clock, to_pendulum
 from schedfactory.model.errors import LostLease
 from schedfactory.model.job import read_moment, read_tags
+from schedfactory.model.log import Line, Lines
 from schedfactory.model.outcome import Cancel, Cause, clean
 
 # What a claim reads of a row, in this order.
@@ -20,9 +22,11 @@ CLAIMED = (
     "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash", "snoozes",
 )  # fmt: skip
 
+_guard = threading.RLock()
+
 
 class RunningJob:
-    """The job that `current_job()` gives: its facts, its progress, and whether it is asked to stop.
+    """The job that `current_job()` gives: its facts, its progress, its log, and whether it is asked to stop.
 
     >>> @scheduler.task
     ... def render(pages: int) -> None:
@@ -33,9 +37,9 @@ class RunningJob:
     """
 
     __slots__ = (
-        "_note", "_run_at", "_tags", "attempt", "began", "cause", "crashes", "expires_at", "failures", "fence", "has_ended",
-        "id", "is_ahead", "max_attempts", "node", "noted", "on_crash", "priority", "progress", "queue", "reason", "retry",
-        "row", "settled", "snoozes", "started", "stored_args", "task", "timeout_ms", "took", "uid", "worker",
+        "_clock", "_note", "_run_at", "_tags", "attempt", "began", "cause", "crashes", "expires_at", "failures", "fence",
+        "has_ended", "id", "is_ahead", "lines", "max_attempts", "node", "noted", "on_crash", "priority", "progress", "queue",
+        "reason", "retry", "row", "settled", "snoozes", "started", "stored_args", "task", "timeout_ms", "took", "uid", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +49,7 @@ class RunningJob:
         worker: int | None,
         started: datetime,
         note: Callable[[RunningJob], None],
+        clock: Clock = system_clock,
     ) -> None:
         (
             self.id, self.uid, self.task, self.queue, self.priority, self.stored_args, self._tags, self._run_at,
@@ -58,10 +63,12 @@ class RunningJob:
         self.worker = worker
         self.started = started  # aware, as the house keeps moments; a worker that takes it from ahead sets it anew
         self._note = note
+        self._clock = clock
         self.began: float | None = None  # by the monotonic clock, once its code has started
         self.took = 0.0  # seconds, once it has ended
         self.cause: Cause | None = None
         self.progress: tuple[float | None, str | None] = (None, None)
+        self.lines: Lines | None = None  # made with the first one
         self.noted = True
         self.settled = False
         self.has_ended = False
@@ -123,6 +130,49 @@ class RunningJob:
             raise TypeError(f"message={message!r} is no text.")
         self._check_lease()
         self.progress = (float(progress), self.progress[1] if message is None else clean(message, 1_000))
+        self._tell()
+
+    def log(self, text: str) -> None:
+        """Keep a line in the job's log, beside the captured records of `logging`; `Job.logs()` returns them.
+
+        The lines are stored at most a quarter of a second later, which is what a crash may cost, and at the latest with the
+        job's end. An attempt keeps its first 1,000 lines, up to 262,144 characters, and counts the rest; a line is cut at
+        10,000 characters.
+
+        Raises:
+            TypeError: no text.
+            LostLease: this attempt no longer has its job.
+
+        >>> @scheduler.task
+        ... def load(path: str) -> None:
+        ...     current_job().log(f"reading {path}")
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"log({text!r}): this is no text. Pass a str, such as an f-string.")
+        self._check_lease()
+        self.keep("INFO", None, text)
+
+    def keep(self, level: str, logger: str | None, message: str) -> None:
+        """Keep a line, unless this attempt has lost its job or has ended; see `log`."""
+        if self.cause in ("lost", "timeout") or self.has_ended:
+            return
+        if self._own_lines().add(self._clock(), level, logger, message):
+            self._tell()
+
+    def relay(self, progress: tuple[float | None, str | None], lines: Sequence[Line]) -> None:
+        """Take in what this job's code has said in a worker process."""
+        self.progress = progress
+        if lines:
+            self._own_lines().relay(lines)
+        self._tell()
+
+    def _own_lines(self) -> Lines:
+        if self.lines is None:
+            with _guard:  # several threads of a task may say their first line at once
+                self.lines = self.lines or Lines()
+        return self.lines
+
+    def _tell(self) -> None:
         if self.noted:
             self.noted = False
             self._note(self)

@@ -36,11 +36,12 @@ class Attempts:
     Args:
         owner: the scheduler that they run for.
         max_result: bytes of an encoded result.
+        capture: the lowest level of `logging` records that are kept with a job; None: none is.
     """
 
-    def __init__(self, tasks: TaskRegistry, owner: object, clock: Clock, max_result: int) -> None:
+    def __init__(self, tasks: TaskRegistry, owner: object, clock: Clock, max_result: int, capture: int | None) -> None:
         self._tasks = tasks
-        self._owner = owner
+        self._home = (owner, capture)
         self._clock = clock
         self._max_result = max_result
         self.is_interruptible = False  # on a thread of the user's, whose signals end the run and not the job
@@ -63,7 +64,7 @@ class Attempts:
         try:
             if isolated is not None and task.isolation == "process":
                 return isolated.run(job, task, retry, _limit_of(job, task))
-            value = context.call(job, self._owner, task.function, args, kwargs)
+            value = context.call(job, self._home, task.function, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a task may raise anything, and must not end its worker
             if self.is_interruptible and _is_interrupt(error):
                 self.interrupt = error

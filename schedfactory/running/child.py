@@ -10,19 +10,19 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from multiprocessing import spawn
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
 from schedfactory.model import outcome
-from schedfactory.model.clock import Monotonic
+from schedfactory.model.clock import Clock, Monotonic
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.task import Task
-from schedfactory.running import context, signals
+from schedfactory.running import capture, context, signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.line import ChildLine
 from schedfactory.storage.locks import child_byte, lock_file
@@ -65,8 +65,9 @@ def _take_lock(database: str, node: int, worker: int) -> None:
 
 
 class _Server:
-    def __init__(self, line: ChildLine, database: str, node: int, worker: int, max_result: int) -> None:
+    def __init__(self, line: ChildLine, database: str, node: int, worker: int, max_result: int, level: int | None) -> None:
         self._line = line
+        self._level = level
         self._database = database
         self._worker = (node, worker)
         self._max_result = max_result
@@ -77,11 +78,18 @@ class _Server:
 
     def serve(self) -> NoReturn:
         threading.Thread(target=self._listen, name="schedfactory-line", daemon=True).start()
+        if self._level is not None:
+            capture.begin(self)
         while True:
-            name, row, started, place = self._orders.get()
-            job = self._job = RunningJob(row, *self._worker, started, self._note)
+            name, row, started, now, place = self._orders.get()
+            clock = _going_on(now)
+            job = self._job = RunningJob(row, *self._worker, started, self._note, clock)
             self._pass_on()
             ending = self._run(job, *place)
+            if job.lines is not None:
+                job.lines.end(clock())
+                job.noted = False
+                self._note(job)
             self._job = None
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):  # closed by the task, or a full disk: the job has ended all the same
@@ -117,16 +125,32 @@ class _Server:
         except Exception as error:  # noqa: BLE001 - without retry: it will not be found next time either
             return outcome.failed("error", error)
         started: datetime = job.started
-        return Attempts(registry, task.home, lambda: started, self._max_result).run(job)
+        return Attempts(registry, task.home, lambda: started, self._max_result, self._level).run(job)
 
     def _note(self, job: RunningJob) -> None:
-        job.noted = True
-        if job is self._job:  # else a thread that it has left behind says so
-            self._say((job.id, job.fence), job.progress)
+        """Pass on what the job says, unless another thread is about to: that one then does it."""
+        if not self._line.is_ours or job is not self._job:  # a forked copy, or a thread that an earlier job has left behind
+            job.noted = True
+            return
+        while not job.noted and self._guard.acquire(blocking=False):  # a signal's handler may come to here at any time
+            try:
+                job.noted = True  # before it is read: what is said from here on is noted anew
+                lines = [] if job.lines is None else job.lines.peek(len(job.lines.pending))
+                self._line.say(((job.id, job.fence), (job.progress, lines)))
+                if job.lines is not None:
+                    job.lines.discard(len(lines))
+            finally:
+                self._guard.release()
 
     def _say(self, name: tuple[int, int], what: object) -> None:
         with self._guard:
             self._line.say((name, what))
+
+
+def _going_on(now: datetime) -> Clock:
+    """Return the parent's clock, as far as it can be known here."""
+    began = Monotonic.now()
+    return lambda: now + timedelta(seconds=Monotonic.now() - began)
 
 
 def _find(module: str, qualname: str) -> Task[..., Any]:

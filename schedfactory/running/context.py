@@ -9,9 +9,10 @@ from typing import Any
 from schedfactory.model.errors import NotInJob
 from schedfactory.model.running_job import RunningJob
 
+Home = tuple[object, int | None]
 is_worker_process = False  # one of isolation="process"
 is_importing = False  # and not yet done with the program's main module
-_current: contextvars.ContextVar[tuple[RunningJob, object]] = contextvars.ContextVar("schedfactory_job")
+_current: contextvars.ContextVar[tuple[RunningJob, object, int | None]] = contextvars.ContextVar("schedfactory_job")
 
 
 def current_job() -> RunningJob:
@@ -28,6 +29,12 @@ def current_job() -> RunningJob:
     if found is None:
         raise NotInJob("no job runs here. Call current_job() inside a task.")
     return found[0]
+
+
+def capturing() -> tuple[RunningJob, int] | None:
+    """Return the job that the calling code runs in, and from which level on it keeps records of `logging`; None: neither."""
+    found = _current.get(None)
+    return None if found is None or found[2] is None else (found[0], found[2])
 
 
 def is_inside(owner: object) -> bool:
@@ -52,11 +59,15 @@ def refuse_worker_process(what: str, *, at_import: bool = False) -> None:
         )
 
 
-def call(job: RunningJob, owner: object, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call a task's function as this job, in a context of its own: what it sets there ends with it."""
-    return contextvars.copy_context().run(_enter, job, owner, function, args, kwargs)
+def call(job: RunningJob, home: Home, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call a task's function as this job, in a context of its own: what it sets there ends with it.
+
+    Args:
+        home: the scheduler that it runs for, and the lowest level of `logging` records that are kept with it.
+    """
+    return contextvars.copy_context().run(_enter, job, home, function, args, kwargs)
 
 
-def _enter(job: RunningJob, owner: object, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    _current.set((job, owner))
+def _enter(job: RunningJob, home: Home, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    _current.set((job, *home))
     return function(*args, **kwargs)

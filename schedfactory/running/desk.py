@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from schedfactory.model.log import Line
 from schedfactory.model.outcome import Outcome
 from schedfactory.model.running_job import RunningJob
 from schedfactory.storage.finish import Ended
@@ -27,13 +28,22 @@ class Seat(Protocol):
     inbox: queue.SimpleQueue[RunningJob | None]
 
 
+@dataclass(eq=False, slots=True)
+class Note:
+    """What a running job has said, as far as one round writes it."""
+
+    job: RunningJob
+    lines: Sequence[Line]
+    is_written: bool = False
+
+
 @dataclass
 class Batch:
     """What one round brings to the database, and what it finds there."""
 
     now: datetime
     ended: list[Ended] = field(default_factory=list)
-    noted: list[RunningJob] = field(default_factory=list)
+    noted: list[Note] = field(default_factory=list)
     released: list[RunningJob] = field(default_factory=list)
     stale: list[RunningJob] = field(default_factory=list)
     labelled: list[RunningJob] = field(default_factory=list)
@@ -71,6 +81,7 @@ class Desk:
         self.noted: deque[RunningJob] = deque()
         self.released: deque[RunningJob] = deque()
         self.dismissed: list[Seat] = []
+        self.looks_soon = False  # whether the dispatcher looks within the time that news may wait, unrung
         self.few = 0  # a worker that leaves fewer than this ahead rings for more
         self._guard = threading.Lock()
 
@@ -136,7 +147,8 @@ class Desk:
 
     def note(self, job: RunningJob) -> None:
         self.noted.append(job)
-        self.ring()
+        if not self.looks_soon:
+            self.ring()
 
     def rest(self, seat: Seat) -> RunningJob | None:
         """Wait until the dispatcher has a job for this worker; None: the worker is to end."""

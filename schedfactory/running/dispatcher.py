@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schedfactory.model.clock import Clock, Monotonic
@@ -16,10 +17,11 @@ from schedfactory.running.attempt import Attempts
 from schedfactory.running.choice import Choice
 from schedfactory.running.desk import Batch, Desk, Seat, emptied
 from schedfactory.running.limits import Limits
+from schedfactory.running.notes import NOTE_S, Notes
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.waiting import Waiting
-from schedfactory.storage import apart, claim, finish, notes, sqlite
+from schedfactory.storage import apart, claim, finish, sqlite
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.database import Database
 from schedfactory.storage.finish import Ended
@@ -34,7 +36,6 @@ _log = logging.getLogger("schedfactory")
 LONGEST_WAIT_S = 5.0  # also after any jump of the clock, what is due is looked at again after this
 LINGER_S = 0.002  # for more ends to come, while there is work ahead
 STALE_S = 0.01  # claimed ahead and not begun for this long: given back
-NOTE_S = 0.25  # between two writes of progress
 HINDERED_S = 1.0  # at least until the next round, where one could not be done at once
 RETRY_S = (0.1, 5.0)  # first and longest pause after the database failed
 
@@ -90,7 +91,7 @@ class Dispatcher:
         self._seams = seams
         self._choice = Choice(node, attempts, scopes, self._pace, seams)
         self._claimed_ahead_at = 0.0
-        self._noted_at = 0.0
+        self._notes = Notes(desk)
         self._trouble_s = 0.0
         self._limits = Limits()
         # To be given back, and never run here any more: a commit that failed may have done it.
@@ -107,7 +108,9 @@ class Dispatcher:
         then nothing is claimed (`trouble` tells).
         """
         with self._guard:
-            return self._round(now)
+            pause = self._round(now)
+            self.desk.looks_soon = pause <= NOTE_S
+            return pause
 
     def claim_for(self, seat: Seat, now: datetime) -> RunningJob | None:
         """Do one round for a worker that is there for no longer than that, and return the job it got."""
@@ -190,12 +193,7 @@ class Dispatcher:
         if self._kept and monotonic - self._kept_at >= RETRY_S[1]:
             batch.ended += self._kept
             self._kept = []
-        ending = {id(job) for job, _, _ in batch.ended}
-        if desk.noted and (monotonic - self._noted_at >= NOTE_S or any(id(job) in ending for job in list(desk.noted))):
-            batch.noted = [job for job in emptied(desk.noted) if not job.settled or self.in_flight.get(job.id) is job]
-            for job in batch.noted:
-                job.noted = True  # before it is read: what is said from here on is noted anew
-            self._noted_at = monotonic
+        batch.noted = self._notes.gather(batch.ended, self.in_flight)
         if desk.ahead and (not self.is_claiming or monotonic - self._claimed_ahead_at > STALE_S):
             self._stale += emptied(desk.ahead)
         batch.stale = list(self._stale)
@@ -206,7 +204,7 @@ class Dispatcher:
             batch.seats = desk.seats()
         if self.trouble is not None:
             batch.seats = []
-        batch.labelled = self._unlabelled(ending)
+        batch.labelled = self._unlabelled({id(job) for job, _, _ in batch.ended})
 
     def _transact(self, conn: Connection, batch: Batch) -> None:
         now = batch.now
@@ -215,7 +213,7 @@ class Dispatcher:
         if self.trouble is not None:
             claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.in_flight.values()])
         ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
-        told = self._aside(conn, batch, lambda: notes.progress(conn, batch.noted)) or []
+        told = self._notes.write(conn, batch.noted, partial(self._aside, conn, batch)) if batch.noted else []
         batch.lost = [job for job in told if id(job) not in ending]
         if batch.labelled:
             labels = [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled]
@@ -260,6 +258,7 @@ class Dispatcher:
 
     def _settle(self, batch: Batch) -> None:
         self.seen, self.has_more, self.has_orders = batch.seen, batch.has_more, batch.has_orders
+        self._notes.settle(batch.noted, batch.ended)
         if batch.kept:
             self._kept += batch.kept
             self._kept_at = Monotonic.now()
@@ -301,7 +300,7 @@ class Dispatcher:
         jobs = []
         for index, row in enumerate(batch.claimed):
             worker = batch.seats[index].number if index < len(batch.seats) else None
-            job = RunningJob(row, self.node, worker, batch.now, self.desk.note)
+            job = RunningJob(row, self.node, worker, batch.now, self.desk.note, self._clock)
             self.in_flight[job.id] = job
             self._choice.note(row)
             limit = self._attempts.limit_of(job)
@@ -339,13 +338,11 @@ class Dispatcher:
         self.desk.released.extendleft(reversed(batch.released))
         for job in batch.labelled:
             job.is_ahead = True
-        for job in batch.noted:
-            if job.noted:
-                job.noted = False
-                self.desk.noted.append(job)
+        self._notes.keep(batch.noted)
         return self._trouble_s
 
     def _pause(self, batch: Batch) -> float:
+        self.desk.looks_soon = False  # before its line is looked at: who comes later rings
         if batch.has_more or (self.desk.idle and not batch.seats and self.is_claiming):
             return 0.0  # more is due, or the database has just begun to work again
         pause = LONGEST_WAIT_S
@@ -354,6 +351,6 @@ class Dispatcher:
         if self.desk.ahead or any(job.is_ahead for job in self.in_flight.values()):
             pause = min(pause, LINGER_S)
         if self.desk.noted:
-            pause = min(pause, NOTE_S - (Monotonic.now() - self._noted_at))
+            pause = min(pause, self._notes.pause())
         pause = min(pause, self._limits.pause())
         return max(pause, HINDERED_S if batch.is_apart else 0.0)

@@ -38,10 +38,11 @@ class Isolated:
     Args:
         database: whose lock file tells that the child lives, and whose jobs its code enqueues.
         max_result: bytes of an encoded result.
+        capture: the lowest level of `logging` records that are kept with a job; None: none is.
     """
 
-    def __init__(self, database: Path, node: int, worker: int, clock: Clock, max_result: int) -> None:
-        self._house = (str(database), node, worker, max_result)
+    def __init__(self, database: Path, node: int, worker: int, clock: Clock, max_result: int, capture: int | None) -> None:
+        self._house = (str(database), node, worker, max_result, capture)
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Line | None = None
@@ -107,7 +108,7 @@ class Isolated:
         began = Monotonic.now()
         flagged_at: float | None = None
         name = (job.id, job.fence)
-        line.say((name, job.row, job.started, _place(task)))
+        line.say((name, job.row, job.started, self._clock(), _place(task)))
         while True:
             has_died = self._has_died()  # asked before the line is heard, so that its last words count
             for whose, said in line.hear(0 if has_died else _LOOK_S):
@@ -116,7 +117,7 @@ class Isolated:
                 if isinstance(said, Outcome):
                     return said.since(job.started, self._clock())
                 if job.cause not in ("lost", "timeout"):
-                    job.set_progress(*said)
+                    job.relay(*said)
             if has_died:
                 epitaph = self._epitaph()
                 _log.warning("job %d: %s", job.id, epitaph)

@@ -78,13 +78,18 @@ class ChildLine:
         self._owner = os.getpid()
         os.register_at_fork(after_in_child=self._socket.close)
 
+    @property
+    def is_ours(self) -> bool:
+        """False in a forked copy of the child."""
+        return os.getpid() == self._owner
+
     def say(self, what: object) -> None:
         """Send a message. In a forked copy that has come back this far, end it instead.
 
         Raises:
             OSError: the parent has gone.
         """
-        if os.getpid() != self._owner:
+        if not self.is_ours:
             os._exit(1)
         data = pickle.dumps(what)
         self._socket.sendall(_LENGTH.pack(len(data)) + data)

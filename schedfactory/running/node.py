@@ -14,7 +14,7 @@ from schedfactory.model.health import DispatcherState, Health
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.slots import Slots
-from schedfactory.running import signals
+from schedfactory.running import capture, signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import Dispatcher
@@ -60,6 +60,7 @@ class Shop:
     lease_s: float
     seams: Seams
     flags: list[Flag]
+    capture: int | None = None
 
 
 class Node:
@@ -107,7 +108,7 @@ class Node:
             self._lock.leave()
             raise
         self._desk = Desk(self._wake.ring, self._lock.ring(slot).note)
-        self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result)
+        self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result, shop.capture)
         self._dispatcher = Dispatcher(
             self.id,
             shop.database,
@@ -136,6 +137,8 @@ class Node:
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
         shop.flags.append(self._dispatcher.flag)
+        if shop.capture is not None:
+            capture.begin(self)
         shop.reporter.tell("node", self.id, "start", shop.clock())
 
     def start(self) -> None:
@@ -297,7 +300,7 @@ class Node:
 
     def _worker(self, number: int) -> Worker:
         shop = self._shop
-        isolated = Isolated(shop.database.path, self.id, number, shop.clock, shop.max_result)
+        isolated = Isolated(shop.database.path, self.id, number, shop.clock, shop.max_result, shop.capture)
         return Worker(number, self._desk, self._attempts, shop.clock, isolated)
 
     def _replace(self, job: RunningJob) -> None:
@@ -314,6 +317,7 @@ class Node:
         self._staff.close(0.0 if self.busy else _GRACE_S)
         self._shop.database.off_commit(self._wake.ring)
         self._shop.flags.remove(self._dispatcher.flag)
+        capture.end(self)
         if not self.busy:  # else the code that runs keeps its jobs, by the lock, as long as the process lives
             self._sign_off()
             self._lock.release(self.id)

@@ -14,7 +14,7 @@ from schedfactory.model.job import FINAL
 from schedfactory.model.options import Keep
 from schedfactory.storage import totals, unique
 from schedfactory.storage.statement import const
-from schedfactory.storage.tables import attempts, jobs
+from schedfactory.storage.tables import attempts, jobs, logs
 
 _UNSTARTED = or_(*(jobs.c.status == const(status) for status in ("waiting", "scheduled", "queued")))
 _ENDED = or_(*(jobs.c.status == const(status) for status in FINAL))
@@ -124,7 +124,7 @@ def kept_long_enough(usual: Keep, special: Mapping[str, Keep], now: datetime) ->
 def prune(
     conn: Connection, after_id: int, condition: ColumnElement[bool], *, within: int | None = None
 ) -> tuple[int, int | None]:
-    """Delete finished jobs that match, with their attempts, from `after_id` on.
+    """Delete finished jobs that match, with their attempts and logs, from `after_id` on.
 
     Not many at once, so that claiming goes on in between. The newest row always stays: SQLite gives its number plus one to
     the next job, and a number is never used twice.
@@ -155,6 +155,7 @@ def _delete(conn: Connection, rows: Sequence[Any]) -> Sequence[Any]:
     try:
         with conn.begin_nested():
             conn.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
+            conn.execute(delete(logs).where(logs.c.job_id.in_(ids)))
             conn.execute(delete(jobs).where(jobs.c.id.in_(ids)))
     except IntegrityError:
         half = len(rows) // 2

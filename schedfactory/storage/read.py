@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists,
 from schedfactory.model import codec
 from schedfactory.model.clock import stamp
 from schedfactory.model.job import COLUMNS, FINAL, STATUSES, Attempt, Job, read_optional_moment
+from schedfactory.model.stats import QueueStats
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import attempts, jobs
 
@@ -45,6 +46,21 @@ _IS_BUSY = Statement(
     ),
     "now",
 )
+_STATS = Statement(
+    text(
+        """
+        SELECT s.queue, s.waiting, s.scheduled, s.queued, s.running, s.succeeded, s.failed, s.cancelled, d.run_at
+        FROM schedfactory_queue_stats AS s LEFT JOIN (
+            SELECT queue, min(run_at) AS run_at FROM (
+                SELECT queue, run_at FROM schedfactory_jobs
+                WHERE status = 'queued' AND node IS NULL AND blocked_by IS NULL
+                UNION ALL SELECT queue, run_at FROM schedfactory_jobs
+                WHERE blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL
+            ) GROUP BY queue
+        ) AS d ON d.queue = s.queue ORDER BY s.queue
+        """
+    )
+)
 _ATTEMPTS = Statement(
     select(
         attempts.c.number,
@@ -68,6 +84,14 @@ def get(conn: Connection, job_id: int) -> Row | None:
     if not -_BEYOND <= job_id < _BEYOND:
         return None
     return _GET.run(conn, (job_id,)).fetchone()  # type: ignore[no-any-return]
+
+
+def stats(conn: Connection) -> list[QueueStats]:
+    """Return how many jobs each queue has. It looks through the indexes of what has not ended."""
+    return [
+        QueueStats(queue, waiting, scheduled, queued, running, succeeded, failed, cancelled, read_optional_moment(due_at))
+        for queue, waiting, scheduled, queued, running, succeeded, failed, cancelled, due_at in _STATS.run(conn).fetchall()
+    ]
 
 
 def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[Row]:

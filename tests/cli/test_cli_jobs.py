@@ -147,9 +147,23 @@ def test_show_prints_all_columns_and_each_attempt_with_its_traceback(cli, filled
 
 def test_show_as_json_is_one_object_with_its_attempts(cli, filled):
     job = json.loads(cli("--database", filled, "show", 2, "--json").stdout)
-    assert set(job) == {*COLUMNS, "attempts"}
+    assert set(job) == {*COLUMNS, "attempts", "logs"}
     assert [one["number"] for one in job["attempts"]] == [1, 2]
     assert "no such page" in job["attempts"][0]["traceback"]
+
+
+def test_show_prints_what_the_job_has_said_attempt_by_attempt(cli, filled, sql):
+    line = "INSERT INTO schedfactory_logs VALUES (2, ?, 1, '2026-01-02 03:04:05.678901', 'INFO', ?, ?)"
+    sql(filled, line, 1, "shop", "one\n\x1b[2Jtwo")
+    sql(filled, line, 2, None, "three")
+    said = cli("--database", filled, "show", 2).stdout
+    first = "log of attempt 1:\n    2026-01-02 03:04:05.678 INFO shop: one\n         [2Jtwo\n"
+    assert said.endswith(f"\n{first}\nlog of attempt 2:\n    2026-01-02 03:04:05.678 INFO: three\n")
+    at = "2026-01-02T03:04:05.678901+00:00"
+    assert json.loads(cli("--database", filled, "show", 2, "--json").stdout)["logs"] == [
+        {"attempt": 1, "at": at, "level": "INFO", "logger": "shop", "message": "one\n\x1b[2Jtwo"},
+        {"attempt": 2, "at": at, "level": "INFO", "logger": None, "message": "three"},
+    ]
 
 
 def test_to_show_an_unknown_job_is_an_error(cli, filled):

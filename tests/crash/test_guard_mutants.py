@@ -70,6 +70,13 @@ def test_no_test_fails_with_all_of_them(run):
 def test_the_guards_are_found():
     names = [guard.name for guard in FOUND]
     assert len(names) > 35
-    for statement in ("claim: _TAKE:", "claim: _GIVE_BACK:", "finish: _MINE:", "finish: _RELEASE:", "notes: _PROGRESS:"):
+    for statement in (
+        "claim: _TAKE:",
+        "claim: _GIVE_BACK:",
+        "finish: _MINE:",
+        "finish: _RELEASE:",
+        "notes: _PROGRESS:",
+        "notes: _LINE:",
+    ):
         assert sum(name.startswith(statement) for name in names) >= 2, statement
     assert set(guards.REDUNDANT) <= set(names)

@@ -48,7 +48,7 @@ class Table:
         return rows
 
     def all(self) -> list[Any]:
-        return [self.sql(f"SELECT * FROM schedfactory_{name}") for name in ("jobs", "attempts", "totals")]
+        return [self.sql(f"SELECT * FROM schedfactory_{name}") for name in ("jobs", "attempts", "totals", "logs")]
 
 
 @pytest.fixture
@@ -71,6 +71,10 @@ def tell(conn: Any, job: RunningJob, now: Any) -> None:
     assert notes.progress(conn, [job]) == [job]
 
 
+def say(conn: Any, job: RunningJob, now: Any) -> None:
+    assert not notes.write_lines(conn, job, [(1, now, "INFO", None, "late")])
+
+
 def give_back(conn: Any, job: RunningJob, now: Any) -> None:
     claim.give_back(conn, [(job.id, job.fence, HERE, None)])
 
@@ -79,7 +83,7 @@ def label(conn: Any, job: RunningJob, now: Any) -> None:
     claim.label(conn, [(job.id, job.fence, HERE, 7, now + LATER)])
 
 
-@pytest.mark.parametrize("write", [succeed, fail, tell, give_back, label])
+@pytest.mark.parametrize("write", [succeed, fail, tell, say, give_back, label])
 @pytest.mark.parametrize("other", [{"fence": 2}, {"status": "queued"}, {"node": ELSEWHERE}], ids=str)
 def test_an_attempt_writes_only_to_the_row_that_is_its_own(table, write, other):
     job = table.claimed()

@@ -88,7 +88,7 @@ def test_late_progress_is_not_written_and_the_code_is_told(still, hands, task, s
     with pytest.raises(LostLease, match="lost"):
         old.raise_if_cancelled()
     new.set_progress(0.1, "new")
-    hands[second].node._dispatcher._noted_at = 0.0
+    hands[second].node._dispatcher._notes.noted_at = 0.0
     hands[second].round()
     assert job.refresh().progress_message == "new"
 
