@@ -340,6 +340,17 @@ def test_a_later_call_of_one_enqueue_many_replaces_an_earlier_one(make: Any, sti
     assert still.enqueue_many(later)[0].run_at == clock.now + timedelta(minutes=5)
 
 
+def test_each_call_of_one_enqueue_many_replaces_a_job_that_was_there_before(make: Any, still: Scheduler) -> None:
+    task = make(REPLACE)
+    there = task.enqueue(1, "old")
+    jobs = still.enqueue_many([task.call(1, "a"), task.call(1, "b"), task.call(2)])
+    assert [(job.id, job.is_new) for job in jobs] == [(there.id, False), (there.id, False), (there.id + 1, True)]
+    assert jobs[1].args["how"] == there.refresh().args["how"] == "b"
+    with pytest.raises(DuplicateJob) as caught:
+        still.enqueue_many([task.call(1, "c"), task.options(unique=RAISE).call(1)])
+    assert (caught.value.job_id, there.refresh().args["how"]) == (there.id, "b")
+
+
 def test_raise_refuses_all_of_an_enqueue_many_that_repeats_itself(make: Any, still: Scheduler) -> None:
     task = make(RAISE)
     with pytest.raises(DuplicateJob, match=r"another call of this enqueue_many\(\) has its key '1'") as caught:

@@ -27,7 +27,7 @@ PROGRAM = """
     import os, random, sys, threading, time
     from schedfactory import DuplicateJob, RetryAfter, Scheduler, Unique, current_job
 
-    path, effects, seat, threads, calls, keys = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    path, effects, threads, calls, keys = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
     scheduler = Scheduler(path, durability="normal")
     out = os.open(effects, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -114,7 +114,7 @@ def effects(tmp_path: Path) -> Path:
 def race(witnessed: object, program: Any, path: Path, effects: Path) -> list[subprocess.Popen[str]]:
     """Start all processes, and let them go at the same moment."""
     words = [str(number) for number in (THREADS, CALLS, KEYS)]
-    processes = [program(PROGRAM, str(path), str(effects), str(seat), *words) for seat in range(PROCESSES)]
+    processes = [program(PROGRAM, str(path), str(effects), *words, name=f"app{seat}.py") for seat in range(PROCESSES)]
     for process in processes:
         assert process.stdout.readline() == "ready\n", process.stderr.read()
     for process in processes:
