@@ -109,7 +109,7 @@ class Orders:
             if order.id not in self._taken:
                 _log.info("node %d is told to %s", self._node, _words(order))
                 self._taken[order.id] = self._obey(order, now)
-                self._dispatcher.desk.ring()
+                self._dispatcher.desk.ring()  # for a round, which gives back what was claimed ahead
 
     def _obey(self, order: Order, now: datetime) -> _Taken:
         if order.kind == "quit":
@@ -120,8 +120,6 @@ class Orders:
             return self._scale(order, now)
         self._dispatcher.is_paused = order.kind == "pause"
         self._reporter.tell("node", self._node, order.kind, now)
-        if self._dispatcher.is_paused:
-            self._dispatcher.round(now)  # which gives back what was claimed ahead
         return _Taken(order)
 
     def _is_for_worker(self, order: Order) -> bool:

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from schedfactory import Command, NodeInfo, Scheduler, WaitTimeout, current_job
+from schedfactory import Cancel, Command, NodeInfo, Scheduler, WaitTimeout, current_job
 from schedfactory.running import orders as running_orders
 
 LONG = "20s"
@@ -345,7 +345,10 @@ def test_a_node_without_workers_stays_and_runs_again_when_it_is_scaled(scheduler
 def test_who_is_not_there_cannot_quit_and_the_result_says_who_is(scheduler):
     scheduler.start(workers=2)
     node = only(scheduler).id
-    assert scheduler.nodes.quit(node, worker=7).wait(LONG).result == f"node {node} has no worker 7; its workers: 1, 2"
+    command = scheduler.nodes.quit(node, worker=7).wait(LONG)
+    assert command.result == f"node {node} has no worker 7; its workers: 1, 2"
+    scheduler.stop()
+    assert command.refresh().result == command.result  # which the end of its node leaves alone
 
 
 def test_a_worker_forced_to_quit_has_its_job_asked_to_stop_and_another_runs_it(scheduler, eventually):
@@ -354,10 +357,12 @@ def test_a_worker_forced_to_quit_has_its_job_asked_to_stop_and_another_runs_it(s
     @scheduler.task(name="patient")
     def patient() -> int:
         job = current_job()
-        while job.attempt == 1:
-            if job.cancelled:
-                stopped.set()
-            job.raise_if_cancelled()
+        try:
+            while job.attempt == 1:
+                job.raise_if_cancelled()
+        except Cancel:
+            stopped.set()
+            raise
         return job.worker
 
     scheduler.start(workers=2)
@@ -566,6 +571,17 @@ def test_orders_in_the_very_moment_of_a_stop_all_get_a_result(scheduler):
         thread.join()
         results |= {command.wait(LONG).result for command in found}
     assert results <= {"done", "undeliverable", *(f"node {node.id} is stopping" for node in scheduler.nodes.list())}
+
+
+def test_a_node_that_leaves_ends_its_own_orders_only(scheduler, start, freeze):
+    process, node = start()
+    scheduler.start(workers=1)
+    freeze(process)
+    command = scheduler.nodes.pause(node)
+    scheduler.stop()
+    assert command.refresh().result is None
+    process.send_signal(signal.SIGCONT)
+    assert command.wait(LONG).result == "done"
 
 
 def test_a_node_out_of_sight_has_the_time_of_a_lease_to_answer(path, sql):
