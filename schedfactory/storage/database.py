@@ -2,7 +2,8 @@
 
 There is no writer thread. A thread that writes puts its work on a list; the first one there carries out the work of all
 that wait in one transaction, so that many threads share one commit, and one fsync (group commit: DeWitt et al.,
-"Implementation Techniques for Main Memory Database Systems", 1984).
+"Implementation Techniques for Main Memory Database Systems", 1984). Each of the others sleeps at a lock of its own until its
+work is done, or it is the next to lead: at a common one they would wake each other one by one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 Stored = Callable[[Connection, T], bool]
+_UNCALLED_S = 1.0  # then a thread that waits looks by itself: an interrupt may have kept a leader from calling it
 
 # What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
@@ -88,9 +90,13 @@ class Database:
             )
         ticket = _Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
-        with self._leading:
-            if not ticket.is_done:
-                self._lead(ticket)
+        while not ticket.is_done:
+            if self._leader and self._leading.locked():
+                self._wait(ticket)
+            else:
+                with self._leading:
+                    if not ticket.is_done:
+                        self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         return cast("T", ticket.value)
@@ -226,6 +232,15 @@ class Database:
                     raise meaning from error
             return self._connections
 
+    def _wait(self, ticket: _Ticket[Any]) -> None:
+        """Wait until this ticket is done, or it is its thread's turn to lead."""
+        if ticket.turn is None:
+            turn = threading.Lock()
+            turn.acquire()
+            ticket.turn = turn
+        if self._leader and not ticket.is_done:  # looked at again: until now nobody could call
+            ticket.turn.acquire(timeout=_UNCALLED_S)
+
     def _lead(self, own: _Ticket[Any]) -> None:
         batch: list[_Ticket[Any]] = []
         try:
@@ -239,9 +254,12 @@ class Database:
                     self._carry_out([ticket])
         except BaseException:  # an interrupt of this thread; the others, whose tickets are not done, go on without it
             self._roll_back()
+            self._waiting.extendleft(ticket for ticket in reversed(batch) if ticket is not own and not ticket.is_done)
             raise
         finally:
             self._leader = 0
+            with suppress(IndexError):
+                self._waiting[0].call()
 
     def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
         """Run and commit the work of `batch`; return False where it must be tried one by one."""
@@ -282,6 +300,7 @@ class Database:
         for ticket in batch:
             ticket.error = self._meaning(error) or error
             ticket.is_done = True
+            ticket.call()
         return True
 
     def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> Exception | None:
@@ -298,12 +317,13 @@ class Database:
         return error
 
     def _finish(self, batch: list[_Ticket[Any]]) -> None:
-        for ticket in batch:
-            ticket.is_done = True
         self._commits += 1
         if not all(ticket.quiet for ticket in batch):
             for bell in tuple(self._bells):
                 bell()
+        for ticket in batch:
+            ticket.is_done = True
+            ticket.call()
 
     def _roll_back(self) -> None:
         if self._connections is not None and self._connections.driver.in_transaction:
@@ -353,3 +373,10 @@ class _Ticket(Generic[T]):
     value: T | None = None
     error: BaseException | None = None
     is_done: bool = False
+    turn: threading.Lock | None = None  # locked until its thread is called; only who has to wait has one
+
+    def call(self) -> None:
+        """Let its thread look what has become of it."""
+        if self.turn is not None:
+            with suppress(RuntimeError):  # it has been called already
+                self.turn.release()

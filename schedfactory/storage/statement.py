@@ -28,12 +28,12 @@ class Statement:
 
     def run(self, conn: Connection, values: Row = ()) -> Any:
         sql, order = self._for(conn)
-        return conn.connection.driver_connection.execute(sql, order(values))  # type: ignore[union-attr]
+        return conn.connection.dbapi_connection.execute(sql, order(values))  # type: ignore[union-attr]
 
     def run_many(self, conn: Connection, rows: Sequence[Row]) -> int:
         """Execute for every row and return how many rows of the table were changed in all."""
         sql, order = self._for(conn)
-        cursor = conn.connection.driver_connection.executemany(sql, map(order, rows))  # type: ignore[union-attr]
+        cursor = conn.connection.dbapi_connection.executemany(sql, map(order, rows))  # type: ignore[union-attr]
         return int(cursor.rowcount)
 
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Row]]:
