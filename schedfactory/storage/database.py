@@ -245,11 +245,10 @@ class Database:
         batch: list[_Ticket[Any]] = []
         try:
             self._leader = threading.get_ident()
-            while self._waiting:
-                batch.append(self._waiting.popleft())
+            self._join(batch)
             if own not in batch:  # its leader was interrupted
                 batch.append(own)
-            if not self._carry_out(batch):
+            if not self._carry_out(batch, others_join=True):
                 for ticket in batch:  # alone each, so that one's mistake is only its own
                     self._carry_out([ticket])
         except BaseException:  # an interrupt of this thread; the others, whose tickets are not done, go on without it
@@ -261,8 +260,12 @@ class Database:
             with suppress(IndexError):
                 self._waiting[0].call()
 
-    def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
-        """Run and commit the work of `batch`; return False where it must be tried one by one."""
+    def _join(self, batch: list[_Ticket[Any]]) -> None:
+        while self._waiting:
+            batch.append(self._waiting.popleft())
+
+    def _carry_out(self, batch: list[_Ticket[Any]], *, others_join: bool = False) -> bool:
+        """Run and commit the work of `batch`, which grows by who comes meanwhile; False: it must be tried one by one."""
         committing: sqlite3.Connection | None = None
         try:
             _, writer, driver = self._open()
@@ -270,6 +273,8 @@ class Database:
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
+                if others_join:
+                    self._join(batch)
             committing = driver
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it

@@ -97,7 +97,24 @@ def test_threads_that_wait_share_one_commit(database: Database, path: Path) -> N
     before = database._commits
     brought_together(database, [insert("work")] * 8)
     assert number_of_jobs(path) == 8
-    assert database._commits == before + 2  # the holder's, and one for all others
+    assert database._commits == before + 1  # that of the holder
+
+
+def test_a_thread_that_comes_while_another_writes_shares_its_commit(database: Database, path: Path) -> None:
+    database.open()
+    before = database._commits
+    pause, late = threading.Event(), threading.Thread(target=database.write, args=(insert("late"),))
+
+    def first(conn: Connection) -> None:
+        insert("first")(conn)
+        late.start()
+        while not database._waiting:
+            pause.wait(0.001)
+
+    database.write(first)
+    late.join(60)
+    assert number_of_jobs(path) == 2
+    assert database._commits == before + 1
 
 
 def test_one_bad_work_fails_alone(database: Database, path: Path) -> None:
