@@ -97,6 +97,6 @@ def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: An
 
 
 # Calls of functions, steps of SQLite; for one job.
-ENQUEUE = (113, 150)
-BULK = (26.5, 141)
+ENQUEUE = (101, 150)
+BULK = (20.5, 106)
 DRAIN = (122, 293)

@@ -82,7 +82,8 @@ class Database:
             DatabaseBusy, StorageFull: nothing was stored, now or later.
             StorageError: the database said no; it says where it is not known whether the change was stored.
         """
-        self._open()
+        if self._connections is None:
+            self._open()
         if self._leader == threading.get_ident():  # it would wait for itself for ever
             raise RuntimeError(
                 f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
@@ -257,7 +258,7 @@ class Database:
             raise
         finally:
             self._leader = 0
-            with suppress(IndexError):
+            if self._waiting:
                 self._waiting[0].call()
 
     def _join(self, batch: list[_Ticket[Any]]) -> None:
@@ -323,7 +324,7 @@ class Database:
 
     def _finish(self, batch: list[_Ticket[Any]]) -> None:
         self._commits += 1
-        if not all(ticket.quiet for ticket in batch):
+        if self._bells and not all(ticket.quiet for ticket in batch):
             for bell in tuple(self._bells):
                 bell()
         for ticket in batch:
