@@ -9,14 +9,14 @@ work is done, or it is the next to lead: at a common one they would wake each ot
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -25,12 +25,10 @@ from schedfactory.model.errors import StorageError
 from schedfactory.storage import fork, sqlite
 from schedfactory.storage.checkpoint import Checkpoints
 from schedfactory.storage.opening import Connections, connect
+from schedfactory.storage.ticket import Stored, Ticket, Work, all_of
 
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
-Work = Callable[[Connection], T]
-Stored = Callable[[Connection, T], bool]
-_UNCALLED_S = 1.0  # then a thread that waits looks by itself: an interrupt may have kept a leader from calling it
 
 # What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
@@ -63,7 +61,8 @@ class Database:
         self._held: list[Callable[[], None]] = []
         self._leading = threading.Lock()
         self._leader = 0  # the thread that holds it while it writes
-        self._waiting: deque[_Ticket[Any]] = deque()
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._standing: deque[Ticket[Any]] = deque()
         self._connections: Connections | None = None
         self._commits = 0
         self._checkpoints = Checkpoints(self.path)
@@ -89,18 +88,29 @@ class Database:
                 f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
                 "Let the handler only set a flag."
             )
-        ticket = _Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
+        ticket = Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
-        while not ticket.is_done:
-            if self._leader and self._leading.locked():
-                self._wait(ticket)
-            else:
-                with self._leading:
-                    if not ticket.is_done:
-                        self._lead(ticket)
-        if ticket.error is not None:
-            raise ticket.error
+        self._see_done(ticket)
         return cast("T", ticket.value)
+
+    def stand_by(self, work: Work[T], bell: Callable[[], None]) -> Ticket[T]:
+        """Let `work` take part in another thread's next write that is not quiet; `bell` rings then, not after its commit."""
+        ticket = Ticket(work, True, math.inf, None, bell)
+        self._standing.append(ticket)
+        return ticket
+
+    def relieve(self, ticket: Ticket[Any]) -> int | None:
+        """Take back what stands by. Return how many commits of this process came after its own, None where it has none.
+
+        Raises:
+            Exception: what `write` would have raised.
+        """
+        try:
+            self._standing.remove(ticket)
+        except ValueError:
+            self._see_done(ticket)
+            return self._commits - ticket.commit
+        return None
 
     def sync(self, *, prove: bool = False) -> None:
         """Make sure that all commits so far survive a power loss, also where `durability` leaves that for later.
@@ -116,13 +126,7 @@ class Database:
         with self._leading:
             driver = self._open().driver
             try:
-                deadline = Monotonic.now() + self._lock_timeout_s
-                driver.execute("PRAGMA synchronous=FULL").close()
-                sqlite.begin_immediate(driver, deadline)
-                # A commit that changes nothing is not synced; this one changes a row to what it is.
-                driver.execute("UPDATE schedfactory_version SET version_num = version_num").close()
-                sqlite.commit(driver, deadline)
-                driver.execute(f"PRAGMA synchronous={self._durability}").close()
+                sqlite.sync(driver, self._durability, Monotonic.now() + self._lock_timeout_s)
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):
                     self._disconnect()  # the next use opens it anew, with its own durability
@@ -233,20 +237,22 @@ class Database:
                     raise meaning from error
             return self._connections
 
-    def _wait(self, ticket: _Ticket[Any]) -> None:
-        """Wait until this ticket is done, or it is its thread's turn to lead."""
-        if ticket.turn is None:
-            turn = threading.Lock()
-            turn.acquire()
-            ticket.turn = turn
-        if self._leader and not ticket.is_done:  # looked at again: until now nobody could call
-            ticket.turn.acquire(timeout=_UNCALLED_S)
+    def _see_done(self, ticket: Ticket[Any]) -> None:
+        while not ticket.is_done:
+            if self._leader and self._leading.locked():
+                ticket.wait(lambda: bool(self._leader))
+            else:
+                with self._leading:
+                    if not ticket.is_done:
+                        self._lead(ticket)
+        if ticket.error is not None:
+            raise ticket.error
 
-    def _lead(self, own: _Ticket[Any]) -> None:
-        batch: list[_Ticket[Any]] = []
+    def _lead(self, own: Ticket[Any]) -> None:
+        batch: list[Ticket[Any]] = []
         try:
             self._leader = threading.get_ident()
-            self._join(batch)
+            batch += all_of(self._waiting)
             if own not in batch:  # its leader was interrupted
                 batch.append(own)
             if not self._carry_out(batch, others_join=True):
@@ -254,18 +260,14 @@ class Database:
                     self._carry_out([ticket])
         except BaseException:  # an interrupt of this thread; the others, whose tickets are not done, go on without it
             self._roll_back()
-            self._waiting.extendleft(ticket for ticket in reversed(batch) if ticket is not own and not ticket.is_done)
+            self._waiting.extendleft(one for one in reversed(batch) if one is not own and not one.is_done)
             raise
         finally:
             self._leader = 0
             if self._waiting:
                 self._waiting[0].call()
 
-    def _join(self, batch: list[_Ticket[Any]]) -> None:
-        while self._waiting:
-            batch.append(self._waiting.popleft())
-
-    def _carry_out(self, batch: list[_Ticket[Any]], *, others_join: bool = False) -> bool:
+    def _carry_out(self, batch: list[Ticket[Any]], *, others_join: bool = False) -> bool:
         """Run and commit the work of `batch`, which grows by who comes meanwhile; False: it must be tried one by one."""
         committing: sqlite3.Connection | None = None
         try:
@@ -274,8 +276,13 @@ class Database:
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
-                if others_join:
-                    self._join(batch)
+                if others_join and self._waiting:
+                    batch += all_of(self._waiting)
+            if others_join and self._standing and not all(ticket.quiet for ticket in batch):
+                for ticket in all_of(self._standing):
+                    batch.append(ticket)
+                    ticket.ring()
+                    ticket.value = ticket.work(writer)
             committing = driver
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
@@ -288,7 +295,7 @@ class Database:
         self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
 
-    def _fail(self, batch: list[_Ticket[Any]], error: Exception, is_committing: bool) -> bool:
+    def _fail(self, batch: list[Ticket[Any]], error: Exception, is_committing: bool) -> bool:
         """Tell what has become of `batch`; return False where it must be tried one by one."""
         self._roll_back()
         if sqlite.is_broken(error):
@@ -309,7 +316,7 @@ class Database:
             ticket.call()
         return True
 
-    def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> Exception | None:
+    def _find_out(self, batch: list[Ticket[Any]], error: Exception) -> Exception | None:
         """Look whether a commit that failed has happened: all of the batch has, or none. Return None, or what to tell."""
         for ticket in batch:
             if ticket.was_stored is not None:
@@ -322,12 +329,15 @@ class Database:
                 return None if is_stored else StorageError(said, str(self.path))
         return error
 
-    def _finish(self, batch: list[_Ticket[Any]]) -> None:
+    def _finish(self, batch: list[Ticket[Any]]) -> None:
         self._commits += 1
         if self._bells and not all(ticket.quiet for ticket in batch):
+            rung = [ticket.bell for ticket in batch]
             for bell in tuple(self._bells):
-                bell()
+                if bell not in rung:
+                    bell()
         for ticket in batch:
+            ticket.commit = self._commits
             ticket.is_done = True
             ticket.call()
 
@@ -366,23 +376,3 @@ class Database:
             self._held.pop()()
         for bell in self._bells:  # a dispatcher watches the log, which may be another file now
             bell()
-
-
-@dataclass(eq=False, slots=True)
-class _Ticket(Generic[T]):
-    """What one thread wants to be written, and what has become of it."""
-
-    work: Work[T]
-    quiet: bool
-    deadline: float
-    was_stored: Stored[T] | None
-    value: T | None = None
-    error: BaseException | None = None
-    is_done: bool = False
-    turn: threading.Lock | None = None  # locked until its thread is called; only who has to wait has one
-
-    def call(self) -> None:
-        """Let its thread look what has become of it."""
-        if self.turn is not None:
-            with suppress(RuntimeError):  # it has been called already
-                self.turn.release()
