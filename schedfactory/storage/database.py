@@ -100,11 +100,7 @@ class Database:
         return ticket
 
     def relieve(self, ticket: Ticket[Any]) -> int | None:
-        """Take back what stands by. Return how many commits of this process came after its own, None where it has none.
-
-        Raises:
-            Exception: what `write` would have raised.
-        """
+        """Take back what stands by. Return how many commits of this process came after its own, None where it has none."""
         try:
             self._standing.remove(ticket)
         except ValueError:
@@ -291,7 +287,11 @@ class Database:
             if committing is not None and not committing.in_transaction:  # the interrupt came just after the commit
                 self._finish(batch)
             raise
-        self._finish(batch)
+        try:
+            self._finish(batch)
+        except BaseException:  # so did this one
+            self._finish(batch)
+            raise
         self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
 
@@ -331,14 +331,15 @@ class Database:
 
     def _finish(self, batch: list[Ticket[Any]]) -> None:
         self._commits += 1
+        for ticket in batch:  # before anything else: an interrupt must not have it done again
+            ticket.commit = self._commits
+            ticket.is_done = True
         if self._bells and not all(ticket.quiet for ticket in batch):
             rung = [ticket.bell for ticket in batch]
             for bell in tuple(self._bells):
                 if bell not in rung:
                     bell()
         for ticket in batch:
-            ticket.commit = self._commits
-            ticket.is_done = True
             ticket.call()
 
     def _roll_back(self) -> None:

@@ -179,6 +179,30 @@ def test_an_interrupt_of_the_thread_that_writes_for_others_costs_them_nothing(da
     assert sorted([*stored, "interrupted"]) == sorted(ends)
 
 
+def test_an_interrupt_just_after_the_commit_has_nothing_done_twice(database: Database, path: Path) -> None:
+    database.open()
+    pause, late = threading.Event(), threading.Thread(target=database.write, args=(insert("late"),))
+
+    def first(conn: Connection) -> None:
+        insert("first")(conn)
+        late.start()
+        while not database._waiting:
+            pause.wait(0.001)
+
+    interrupts = [KeyboardInterrupt()]
+
+    def bell() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    database.on_commit(bell)
+    with pytest.raises(KeyboardInterrupt):
+        database.write(first)
+    late.join(60)
+    database.write(lambda conn: None)
+    assert number_of_jobs(path) == 2
+
+
 # Settings
 
 
