@@ -16,6 +16,7 @@ from schedfactory.model import codec
 from schedfactory.model.errors import NotSerializable
 
 _PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_EXACT = 2**53  # up to which each int is a float
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -101,7 +102,7 @@ class Arguments:
                 f"an annotation of {self._function.__qualname__} does not resolve: {error}. Import it where the task is."
             ) from error
         try:
-            if all(type(value) is self._sure.get(name) for name, value in bound.items()):
+            if self._is_sure(bound):
                 return codec.encode(bound)
             for name in unannotated:
                 if name in bound:
@@ -168,10 +169,19 @@ class Arguments:
             return dict.__class_getitem__((str, hint))
         return hint
 
+    def _is_sure(self, bound: dict[str, Any]) -> bool:
+        """Tell whether these come back as they are: no need to see that."""
+        sure = self._sure
+        for name, value in bound.items():
+            wanted, given = sure.get(name), type(value)
+            if given is not wanted and not (wanted is float and given is int and -_EXACT <= value <= _EXACT):
+                return False
+        return True
+
     @cached_property
     def _sure(self) -> dict[str, Any]:
         """The types of parameters whose values come back as they went in, if they are of just that type."""
-        return {name: kind for name, kind in self._types.items() if kind in (int, str, bool)}
+        return {name: kind for name, kind in self._types.items() if kind in (int, str, bool, float)}
 
     @cached_property
     def _unannotated(self) -> list[str]:

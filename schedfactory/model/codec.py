@@ -34,7 +34,7 @@ def encode(value: object) -> str:
         return "null"
     try:
         data = _ENCODER.encode(value)
-        if data.count(b"[") + data.count(b"{") > DEEPEST:
+        if len(data) > DEEPEST and data.count(b"[") + data.count(b"{") > DEEPEST:
             _refuse_deep(data)
         if b"null" in data:
             _refuse_endless(msgspec.to_builtins(value, enc_hook=_to_json))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
@@ -33,8 +33,7 @@ class Home(Protocol):
     def work_on(self, path: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A task with its arguments and options: a value. Nothing is stored until it is enqueued.
 
     >>> scheduler.enqueue_many([add.call(1, 2), add.options(priority=9).call(3, 4)])  # doctest: +SKIP

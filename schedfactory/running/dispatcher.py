@@ -20,6 +20,7 @@ from schedfactory.running.limits import Limits
 from schedfactory.running.notes import NOTE_S, Notes
 from schedfactory.running.pace import Pace
 from schedfactory.running.reporter import Reporter
+from schedfactory.running.standby import Standby
 from schedfactory.running.waiting import Waiting
 from schedfactory.storage import apart, claim, finish, sqlite
 from schedfactory.storage.claim import Scope
@@ -94,6 +95,8 @@ class Dispatcher:
         self._notes = Notes(desk)
         self._trouble_s = 0.0
         self._limits = Limits()
+        self._standby = Standby(database, desk, self._transact, clock)
+        self._stood_by: Batch | None = None
         # To be given back, and never run here any more: a commit that failed may have done it.
         self._stale: list[RunningJob] = []
         self._kept: list[Ended] = []  # ends that the database refuses, for what SQL has made of it
@@ -112,6 +115,25 @@ class Dispatcher:
             self.desk.looks_soon = pause <= NOTE_S
             return pause
 
+    def stand_by(self) -> None:
+        """Before a sleep: let the next enqueue of this process claim what it brings, where there is nothing else to do."""
+        with self._guard:
+            is_at_rest = self.is_claiming and not (
+                self._stood_by or self._stale or self._kept or self.trouble or self.hindrance
+            )
+            if is_at_rest and not self._reporter.wants("job"):  # who listens hears of an enqueue first, and of the start then
+                self._standby.leave()
+
+    def relieve(self) -> bool:
+        """After the sleep: tell whether an enqueue has done so, which the next round takes in."""
+        with self._guard:
+            try:
+                self._stood_by = self._standby.relieve() or self._stood_by
+            except StorageError as error:
+                self._keep(Batch(self._clock()), error)
+                return True
+            return self._stood_by is not None
+
     def claim_for(self, seat: Seat, now: datetime) -> RunningJob | None:
         """Do one round for a worker that is there for no longer than that, and return the job it got."""
         with self._guard:
@@ -123,11 +145,13 @@ class Dispatcher:
             return seat.inbox.get()
 
     def _round(self, now: datetime) -> float:
-        batch = Batch(now)
+        stood_by, self._stood_by = self._stood_by, None
+        batch = stood_by or Batch(now)
         try:
             self._limits.check(self.desk, self._attempts, self._clock)
-            self._gather(batch)
-            self._write(batch)
+            if stood_by is None:
+                self._gather(batch)
+                self._write(batch)
             if self.trouble is not None:
                 self._database.sync(prove=True)  # a round that had nothing to write would take the disk for well
             elif any(self._choice.starts_once(row) for row in batch.claimed):
@@ -142,7 +166,8 @@ class Dispatcher:
             _log.warning("node %d: the database works again", self.node)
         self._settle(batch)
         self._hand_over(batch)
-        return self._pause(batch)
+        is_called = stood_by is not None and (self.is_draining or self._standby.has_missed(batch))
+        return 0.0 if is_called else self._pause(batch)
 
     def _write(self, batch: Batch) -> None:
         try:

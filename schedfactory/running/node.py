@@ -273,7 +273,12 @@ class Node:
                 self._shop.database.tend()
                 tick_s = self._ticker.round(self._shop.clock())
                 pause_s = min(max(due_at - Monotonic.now(), 0), probe_s, tick_s, order_s)
-                has_cause = self._wake.sleep(pause_s, dispatcher.seen)
+                dispatcher.stand_by()
+                try:
+                    has_cause = self._wake.sleep(pause_s, dispatcher.seen)
+                finally:
+                    has_stood_by = dispatcher.relieve()
+                has_cause = has_cause or has_stood_by
                 if isinstance(dispatcher.trouble, StorageError) and dispatcher.trouble.is_final:
                     self._give_up(str(dispatcher.trouble))
                     break

@@ -2,20 +2,21 @@
 
 There is no writer thread. A thread that writes puts its work on a list; the first one there carries out the work of all
 that wait in one transaction, so that many threads share one commit, and one fsync (group commit: DeWitt et al.,
-"Implementation Techniques for Main Memory Database Systems", 1984).
+"Implementation Techniques for Main Memory Database Systems", 1984). Each of the others sleeps at a lock of its own until its
+work is done, or it is the next to lead: at a common one they would wake each other one by one.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -24,11 +25,10 @@ from schedfactory.model.errors import StorageError
 from schedfactory.storage import fork, sqlite
 from schedfactory.storage.checkpoint import Checkpoints
 from schedfactory.storage.opening import Connections, connect
+from schedfactory.storage.ticket import Stored, Ticket, Work, all_of
 
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
-Work = Callable[[Connection], T]
-Stored = Callable[[Connection, T], bool | None]
 
 # What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
@@ -61,7 +61,8 @@ class Database:
         self._held: list[Callable[[], None]] = []
         self._leading = threading.Lock()
         self._leader = 0  # the thread that holds it while it writes
-        self._waiting: deque[_Ticket[Any]] = deque()
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._standing: deque[Ticket[Any]] = deque()
         self._connections: Connections | None = None
         self._commits = 0
         self._checkpoints = Checkpoints(self.path)
@@ -80,20 +81,32 @@ class Database:
             DatabaseBusy, StorageFull: nothing was stored, now or later.
             StorageError: the database said no; it says where it is not known whether the change was stored.
         """
-        self._open()
+        if self._connections is None:
+            self._open()
         if self._leader == threading.get_ident():  # it would wait for itself for ever
             raise RuntimeError(
                 f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
                 "Let the handler only set a flag."
             )
-        ticket = _Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
+        ticket = Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
-        with self._leading:
-            if not ticket.is_done:
-                self._lead(ticket)
-        if ticket.error is not None:
-            raise ticket.error
+        self._see_done(ticket)
         return cast("T", ticket.value)
+
+    def stand_by(self, work: Work[T], bell: Callable[[], None]) -> Ticket[T]:
+        """Let `work` take part in another thread's next write that is not quiet; `bell` rings then, not after its commit."""
+        ticket = Ticket(work, True, math.inf, None, bell)
+        self._standing.append(ticket)
+        return ticket
+
+    def relieve(self, ticket: Ticket[Any]) -> int | None:
+        """Take back what stands by. Return how many commits of this process came after its own, None where it has none."""
+        try:
+            self._standing.remove(ticket)
+        except ValueError:
+            self._see_done(ticket)
+            return self._commits - ticket.commit
+        return None
 
     def sync(self, *, prove: bool = False) -> None:
         """Make sure that all commits so far survive a power loss, also where `durability` leaves that for later.
@@ -109,13 +122,7 @@ class Database:
         with self._leading:
             driver = self._open().driver
             try:
-                deadline = Monotonic.now() + self._lock_timeout_s
-                driver.execute("PRAGMA synchronous=FULL").close()
-                sqlite.begin_immediate(driver, deadline)
-                # A commit that changes nothing is not synced; this one changes a row to what it is.
-                driver.execute("UPDATE schedfactory_version SET version_num = version_num").close()
-                sqlite.commit(driver, deadline)
-                driver.execute(f"PRAGMA synchronous={self._durability}").close()
+                sqlite.sync(driver, self._durability, Monotonic.now() + self._lock_timeout_s)
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):
                     self._disconnect()  # the next use opens it anew, with its own durability
@@ -226,25 +233,38 @@ class Database:
                     raise meaning from error
             return self._connections
 
-    def _lead(self, own: _Ticket[Any]) -> None:
-        batch: list[_Ticket[Any]] = []
+    def _see_done(self, ticket: Ticket[Any]) -> None:
+        while not ticket.is_done:
+            if self._leader and self._leading.locked():
+                ticket.wait(lambda: bool(self._leader))
+            else:
+                with self._leading:
+                    if not ticket.is_done:
+                        self._lead(ticket)
+        if ticket.error is not None:
+            raise ticket.error
+
+    def _lead(self, own: Ticket[Any]) -> None:
+        batch: list[Ticket[Any]] = []
         try:
             self._leader = threading.get_ident()
-            while self._waiting:
-                batch.append(self._waiting.popleft())
+            batch += all_of(self._waiting)
             if own not in batch:  # its leader was interrupted
                 batch.append(own)
-            if not self._carry_out(batch):
+            if not self._carry_out(batch, others_join=True):
                 for ticket in batch:  # alone each, so that one's mistake is only its own
                     self._carry_out([ticket])
         except BaseException:  # an interrupt of this thread; the others, whose tickets are not done, go on without it
             self._roll_back()
+            self._waiting.extendleft(one for one in reversed(batch) if one is not own and not one.is_done)
             raise
         finally:
             self._leader = 0
+            if self._waiting:
+                self._waiting[0].call()
 
-    def _carry_out(self, batch: list[_Ticket[Any]]) -> bool:
-        """Run and commit the work of `batch`; return False where it must be tried one by one."""
+    def _carry_out(self, batch: list[Ticket[Any]], *, others_join: bool = False) -> bool:
+        """Run and commit the work of `batch`, which grows by who comes meanwhile; False: it must be tried one by one."""
         committing: sqlite3.Connection | None = None
         try:
             _, writer, driver = self._open()
@@ -252,6 +272,13 @@ class Database:
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
+                if others_join and self._waiting:
+                    batch += all_of(self._waiting)
+            if others_join and self._standing and not all(ticket.quiet for ticket in batch):
+                for ticket in all_of(self._standing):
+                    batch.append(ticket)
+                    ticket.ring()
+                    ticket.value = ticket.work(writer)
             committing = driver
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it
@@ -260,11 +287,15 @@ class Database:
             if committing is not None and not committing.in_transaction:  # the interrupt came just after the commit
                 self._finish(batch)
             raise
-        self._finish(batch)
+        try:
+            self._finish(batch)
+        except BaseException:  # so did this one
+            self._finish(batch)
+            raise
         self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
 
-    def _fail(self, batch: list[_Ticket[Any]], error: Exception, is_committing: bool) -> bool:
+    def _fail(self, batch: list[Ticket[Any]], error: Exception, is_committing: bool) -> bool:
         """Tell what has become of `batch`; return False where it must be tried one by one."""
         self._roll_back()
         if sqlite.is_broken(error):
@@ -282,9 +313,10 @@ class Database:
         for ticket in batch:
             ticket.error = self._meaning(error) or error
             ticket.is_done = True
+            ticket.call()
         return True
 
-    def _find_out(self, batch: list[_Ticket[Any]], error: Exception) -> Exception | None:
+    def _find_out(self, batch: list[Ticket[Any]], error: Exception) -> Exception | None:
         """Look whether a commit that failed has happened: all of the batch has, or none. Return None, or what to tell."""
         for ticket in batch:
             if ticket.was_stored is not None:
@@ -299,13 +331,18 @@ class Database:
                 return None if is_stored else StorageError(said, str(self.path))
         return error
 
-    def _finish(self, batch: list[_Ticket[Any]]) -> None:
-        for ticket in batch:
-            ticket.is_done = True
+    def _finish(self, batch: list[Ticket[Any]]) -> None:
         self._commits += 1
-        if not all(ticket.quiet for ticket in batch):
+        for ticket in batch:  # before anything else: an interrupt must not have it done again
+            ticket.commit = self._commits
+            ticket.is_done = True
+        if self._bells and not all(ticket.quiet for ticket in batch):
+            rung = [ticket.bell for ticket in batch]
             for bell in tuple(self._bells):
-                bell()
+                if bell not in rung:
+                    bell()
+        for ticket in batch:
+            ticket.call()
 
     def _roll_back(self) -> None:
         if self._connections is not None and self._connections.driver.in_transaction:
@@ -342,16 +379,3 @@ class Database:
             self._held.pop()()
         for bell in self._bells:  # a dispatcher watches the log, which may be another file now
             bell()
-
-
-@dataclass(eq=False, slots=True)
-class _Ticket(Generic[T]):
-    """What one thread wants to be written, and what has become of it."""
-
-    work: Work[T]
-    quiet: bool
-    deadline: float
-    was_stored: Stored[T] | None
-    value: T | None = None
-    error: BaseException | None = None
-    is_done: bool = False

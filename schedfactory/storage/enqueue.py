@@ -45,7 +45,7 @@ def _to_row(call: Call[Any], uid: str, now: datetime, at: str) -> Row:
     options = call.options
     try:
         run_at = options.starts_at(now)
-        expires_at = options.expires_at(run_at)
+        expires_at = None if options.expires is None else options.expires_at(run_at)
     except OverflowError as error:
         raise ValueError(
             f"delay={options.delay} or expires={options.expires} leads beyond the year 9999. Pass less."
@@ -119,7 +119,7 @@ def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
     if len(rows) == 1:
         return (int(_INSERT.run(conn, rows[0]).lastrowid),)
     before = int(_LAST_ID.run(conn).fetchone()[0])
-    _INSERT.run_many(conn, rows)
+    _INSERT.insert_many(conn, rows)
     last = int(_LAST_INSERTED.run(conn).fetchone()[0])
     if last - before == len(rows):
         return range(before + 1, last + 1)

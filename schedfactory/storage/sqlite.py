@@ -155,6 +155,16 @@ def commit(connection: sqlite3.Connection, deadline: float) -> None:
     _insist(connection, "COMMIT", deadline)
 
 
+def sync(connection: sqlite3.Connection, durability: str, deadline: float) -> None:
+    """Write and sync, whatever the durability, to which the connection returns."""
+    connection.execute("PRAGMA synchronous=FULL").close()
+    begin_immediate(connection, deadline)
+    # A commit that changes nothing is not synced; this one changes a row to what it is.
+    connection.execute("UPDATE schedfactory_version SET version_num = version_num").close()
+    commit(connection, deadline)
+    connection.execute(f"PRAGMA synchronous={durability}").close()
+
+
 def _insist(connection: sqlite3.Connection, sql: str, deadline: float) -> None:
     """Wait for other processes in short, uneven steps (SQLite's own wait grows to 0.1 s, and not for every statement)."""
     before = connection.in_transaction

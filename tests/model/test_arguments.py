@@ -274,6 +274,7 @@ REFUSED: list[tuple[Any, Any]] = [
     (Any, {"a": (1,)}),
     (float, math.nan),
     (float, -math.inf),
+    (float, 2**53 + 1),
     (list[float], [1.0, math.nan]),
     (dict[str, float], {"a": math.inf}),
     (Place, Place(0.0, math.nan)),

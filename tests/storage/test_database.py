@@ -97,7 +97,24 @@ def test_threads_that_wait_share_one_commit(database: Database, path: Path) -> N
     before = database._commits
     brought_together(database, [insert("work")] * 8)
     assert number_of_jobs(path) == 8
-    assert database._commits == before + 2  # the holder's, and one for all others
+    assert database._commits == before + 1  # that of the holder
+
+
+def test_a_thread_that_comes_while_another_writes_shares_its_commit(database: Database, path: Path) -> None:
+    database.open()
+    before = database._commits
+    pause, late = threading.Event(), threading.Thread(target=database.write, args=(insert("late"),))
+
+    def first(conn: Connection) -> None:
+        insert("first")(conn)
+        late.start()
+        while not database._waiting:
+            pause.wait(0.001)
+
+    database.write(first)
+    late.join(60)
+    assert number_of_jobs(path) == 2
+    assert database._commits == before + 1
 
 
 def test_one_bad_work_fails_alone(database: Database, path: Path) -> None:
@@ -160,6 +177,30 @@ def test_an_interrupt_of_the_thread_that_writes_for_others_costs_them_nothing(da
         stored = conn.execute(text("SELECT task FROM schedfactory_jobs")).scalars().all()
     assert ends.count("interrupted") == 1
     assert sorted([*stored, "interrupted"]) == sorted(ends)
+
+
+def test_an_interrupt_just_after_the_commit_has_nothing_done_twice(database: Database, path: Path) -> None:
+    database.open()
+    pause, late = threading.Event(), threading.Thread(target=database.write, args=(insert("late"),))
+
+    def first(conn: Connection) -> None:
+        insert("first")(conn)
+        late.start()
+        while not database._waiting:
+            pause.wait(0.001)
+
+    interrupts = [KeyboardInterrupt()]
+
+    def bell() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    database.on_commit(bell)
+    with pytest.raises(KeyboardInterrupt):
+        database.write(first)
+    late.join(60)
+    database.write(lambda conn: None)
+    assert number_of_jobs(path) == 2
 
 
 # Settings

@@ -127,7 +127,16 @@ def test_a_trigger_on_the_users_own_table_enqueues_if_the_transaction_commits(
     assert ran == [(1, "Ada"), (2, "Grace")]
 
 
-def test_ids_stay_in_order_where_a_trigger_adds_rows_of_its_own(still: Scheduler, client: Client) -> None:
+@pytest.mark.parametrize("count", [1, 2, 150])
+def test_jobs_of_one_call_are_stored_in_its_order_however_many(still: Scheduler, count: int) -> None:
+    jobs = still.enqueue_many([still.remote("x").call(n=n) for n in range(count)])
+    assert [job.id for job in jobs] == list(range(1, count + 1))
+    assert [job.refresh() for job in jobs] == jobs
+    assert [job.args["n"] for job in jobs] == list(range(count))
+
+
+@pytest.mark.parametrize("count", [5, 150])
+def test_ids_stay_in_order_where_a_trigger_adds_rows_of_its_own(still: Scheduler, client: Client, count: int) -> None:
     client.execute(
         """
         CREATE TRIGGER shadow AFTER INSERT ON schedfactory_jobs WHEN NEW.task = 'seen' BEGIN
@@ -135,11 +144,11 @@ def test_ids_stay_in_order_where_a_trigger_adds_rows_of_its_own(still: Scheduler
         END
         """
     )
-    jobs = still.enqueue_many([still.remote("seen").call(n=n) for n in range(5)])
-    assert [job.refresh().args for job in jobs] == [{"n": n} for n in range(5)]
+    jobs = still.enqueue_many([still.remote("seen").call(n=n) for n in range(count)])
+    assert [job.refresh().args for job in jobs] == [{"n": n} for n in range(count)]
     assert [job.refresh().uid for job in jobs] == [job.uid for job in jobs]
     assert still.remote("seen").enqueue(n=5).refresh().args == {"n": 5}
-    assert still.counts()["scheduled"] == 6
+    assert still.counts()["scheduled"] == count + 1
 
 
 def test_a_running_scheduler_notices_an_insert(scheduler: Scheduler, path: Path) -> None:

@@ -1,0 +1,67 @@
+"""What one thread wants to be written, and how it waits for that."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+Stored = Callable[[Connection, T], bool | None]
+
+_UNCALLED_S = 1.0  # then a thread that waits looks by itself: an interrupt may have kept a leader from calling it
+
+
+@dataclass(eq=False, slots=True)
+class Ticket(Generic[T]):
+    """A piece of work of one thread, and what has become of it.
+
+    Attributes:
+        was_stored: looks whether a commit that failed has happened all the same.
+        bell: of a thread that does not wait for its turn; rings when that comes.
+        commit: which of this process's commits it was.
+    """
+
+    work: Work[T]
+    quiet: bool
+    deadline: float
+    was_stored: Stored[T] | None
+    bell: Callable[[], None] | None = None
+    value: T | None = None
+    error: BaseException | None = None
+    commit: int = 0
+    is_done: bool = False
+    _turn: threading.Lock | None = None  # locked until its thread is called; only who has to wait has one
+
+    def call(self) -> None:
+        """Let its thread look what has become of it."""
+        if self._turn is not None:
+            with suppress(RuntimeError):  # it has been called already
+                self._turn.release()
+
+    def ring(self) -> None:
+        """Tell a thread that does not wait that its turn has come."""
+        if self.bell is not None:
+            self.bell()
+
+    def wait(self, is_led: Callable[[], bool]) -> None:
+        """Wait for a call, while somebody leads who will give one."""
+        if self._turn is None:
+            turn = threading.Lock()
+            turn.acquire()
+            self._turn = turn
+        if not self.is_done and is_led():  # looked at again: until now nobody could call
+            self._turn.acquire(timeout=_UNCALLED_S)
+
+
+def all_of(line: deque[Ticket[Any]]) -> Iterator[Ticket[Any]]:
+    """Take what is in line; others may take from it, too."""
+    with suppress(IndexError):
+        while True:
+            yield line.popleft()
