@@ -543,6 +543,21 @@ def test_a_node_killed_with_a_pending_order_is_noticed_by_who_waits_though_no_ot
     assert (done.result, done.acknowledged_at) == ("undeliverable", None)
 
 
+def test_who_waits_already_notices_a_death_after_which_nobody_commits_anything(scheduler, start, freeze, eventually):
+    process, node = start()
+    freeze(process)
+    command = scheduler.nodes.pause(node)
+    found, looks = [], []
+    load = command._orders._load
+    command._orders._load = lambda *given: looks.append(given) or load(*given)
+    waiter = threading.Thread(target=lambda: found.append(command.wait(LONG).result))
+    waiter.start()
+    eventually(lambda: len(looks) >= 2)  # before and after it has looked for the node
+    kill(process)
+    waiter.join(20)
+    assert found == ["undeliverable"]
+
+
 def test_a_node_killed_with_a_pending_order_is_noticed_by_other_nodes_though_nobody_waits(scheduler, start, freeze, eventually):
     process, node = start()
     scheduler.start(workers=1)
