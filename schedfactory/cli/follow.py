@@ -125,17 +125,17 @@ class Follower:
         status, before = known or ("", 0)
         if known is None:
             yield Event(job.created_at, "new", job, _first_status(job))
-        has_ended = 0
+        has_ended = False
         if job.attempt > before or status == "running":
             for one in job.attempts():  # which are read after the row: what that does not say yet is told the next time
                 if before < one.number <= job.attempt:
                     yield Event(one.started_at or job.created_at, "start", job, "running", one.number)
                 is_news = one.number > before or status == "running"
                 if is_news and before <= one.number <= job.attempt - (job.status == "running"):
-                    has_ended = one.number
+                    has_ended = True
                     yield _end(job, one)
             yield from self._lines(job, before)
-        if job.is_finished and (not has_ended or has_ended != job.attempt):
+        if job.is_finished and not has_ended:
             yield Event(job.finished_at or job.created_at, "end", job, job.status, job.attempt, job.reason, error=job.error)
 
     def _lines(self, job: Job[Any], before: int) -> Iterator[Event]:
