@@ -25,7 +25,7 @@ from schedfactory.model.errors import StorageError
 from schedfactory.storage import fork, sqlite
 from schedfactory.storage.checkpoint import Checkpoints
 from schedfactory.storage.opening import Connections, connect
-from schedfactory.storage.ticket import Stored, Ticket, Work, all_of
+from schedfactory.storage.ticket import Stored, Ticket, Work, all_of, join
 
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
@@ -248,7 +248,7 @@ class Database:
         batch: list[Ticket[Any]] = []
         try:
             self._leader = threading.get_ident()
-            batch += all_of(self._waiting)
+            join(self._waiting, batch)
             if own not in batch:  # its leader was interrupted
                 batch.append(own)
             if not self._carry_out(batch, others_join=True):
@@ -273,7 +273,7 @@ class Database:
             for ticket in batch:
                 ticket.value = ticket.work(writer)
                 if others_join and self._waiting:
-                    batch += all_of(self._waiting)
+                    join(self._waiting, batch)
             if others_join and self._standing and not all(ticket.quiet for ticket in batch):
                 for ticket in all_of(self._standing):
                     batch.append(ticket)

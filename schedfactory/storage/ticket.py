@@ -60,6 +60,12 @@ class Ticket(Generic[T]):
             self._turn.acquire(timeout=_UNCALLED_S)
 
 
+def join(line: deque[Ticket[Any]], batch: list[Ticket[Any]]) -> None:
+    """Move those who are in line into a batch, which nobody else may do now."""
+    while line:
+        batch.append(line.popleft())
+
+
 def all_of(line: deque[Ticket[Any]]) -> Iterator[Ticket[Any]]:
     """Take what is in line; others may take from it, too."""
     with suppress(IndexError):
