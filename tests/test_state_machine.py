@@ -535,7 +535,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def a_node_knows_what_it_has_in_hand(self):
         for node in getattr(self, "nodes", []):
-            assert all(node._dispatcher.in_flight.get(job.id) is job for job in node.in_hand)
+            assert all(node._dispatcher.hand.in_flight.get(job.id) is job for job in node.in_hand)
 
     @invariant()
     def a_fence_only_grows(self):

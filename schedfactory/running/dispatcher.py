@@ -16,6 +16,7 @@ from schedfactory.model.running_job import RunningJob
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.choice import Choice
 from schedfactory.running.desk import Batch, Desk, Seat, emptied
+from schedfactory.running.hand import LINGER_S, Hand
 from schedfactory.running.limits import Limits
 from schedfactory.running.notes import NOTE_S, Notes
 from schedfactory.running.pace import Pace
@@ -35,7 +36,6 @@ T = TypeVar("T")
 _log = logging.getLogger("schedfactory")
 
 LONGEST_WAIT_S = 5.0  # also after any jump of the clock, what is due is looked at again after this
-LINGER_S = 0.002  # for more ends to come, while there is work ahead
 STALE_S = 0.01  # claimed ahead and not begun for this long: given back
 HINDERED_S = 1.0  # at least until the next round, where one could not be done at once
 RETRY_S = (0.1, 5.0)  # first and longest pause after the database failed
@@ -47,8 +47,7 @@ class Dispatcher:
     Attributes:
         is_draining: claim no more, for good.
         is_paused: claim no more for now, on someone's order.
-        in_flight: the jobs that this node has claimed, by id, until their end is stored.
-        leftovers: jobs that ended by a timeout and whose code still runs.
+        hand: the jobs that this node has claimed.
         on_leftover: called with a job that joins them.
         seen: the version of the database that the latest round has acted upon.
         has_more: there was more due than one round takes on.
@@ -75,8 +74,7 @@ class Dispatcher:
         self.workers = workers
         self.is_draining = False
         self.is_paused = False
-        self.in_flight: dict[int, RunningJob] = {}
-        self.leftovers: dict[int, RunningJob] = {}
+        self.hand = Hand()
         self.on_leftover: Callable[[RunningJob], None] = lambda _job: None
         self.seen: int | None = None
         self.has_more = False
@@ -198,19 +196,6 @@ class Dispatcher:
         """How many ends the database refuses."""
         return len(self._kept)
 
-    def flag(self, job_ids: Sequence[int]) -> None:
-        """Ask those of these jobs to stop that this node has in hand, because someone has cancelled them."""
-        for job_id in job_ids:
-            running = self.in_flight.get(job_id)
-            if running is not None and running.cause is None:
-                running.cause = "user"
-
-    def flag_all(self, worker: int | None = None) -> None:
-        """Ask all running jobs, or the one of that worker, to stop, so that they can go back."""
-        for job in list(self.in_flight.values()):
-            if job.cause is None and worker in (None, job.worker):
-                job.cause = "shutdown"
-
     def _gather(self, batch: Batch) -> None:
         desk = self.desk
         batch.ended, batch.released = emptied(desk.ended), emptied(desk.released)
@@ -218,7 +203,7 @@ class Dispatcher:
         if self._kept and monotonic - self._kept_at >= RETRY_S[1]:
             batch.ended += self._kept
             self._kept = []
-        batch.noted = self._notes.gather(batch.ended, self.in_flight)
+        batch.noted = self._notes.gather(batch.ended, self.hand.in_flight)
         if desk.ahead and (not self.is_claiming or monotonic - self._claimed_ahead_at > STALE_S):
             self._stale += emptied(desk.ahead)
         batch.stale = list(self._stale)
@@ -229,14 +214,14 @@ class Dispatcher:
             batch.seats = desk.seats()
         if self.trouble is not None:
             batch.seats = []
-        batch.labelled = self._unlabelled({id(job) for job, _, _ in batch.ended})
+        batch.labelled = self.hand.unlabelled({id(job) for job, _, _ in batch.ended})
 
     def _transact(self, conn: Connection, batch: Batch) -> None:
         now = batch.now
         batch.seen = sqlite.data_version(conn)
         batch.claimed, batch.expired = [], []  # what an earlier run of this found was rolled back
         if self.trouble is not None:
-            claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.in_flight.values()])
+            claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.hand.in_flight.values()])
         ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
         told = self._notes.write(conn, batch.noted, partial(self._aside, conn, batch)) if batch.noted else []
         batch.lost = [job for job in told if id(job) not in ending]
@@ -264,9 +249,8 @@ class Dispatcher:
         if is_promoted:
             may_go_ahead = self.is_claiming and self.trouble is None and (batch.ended or not self._is_stuck)
             gone = {id(job) for job, _, _ in (*batch.ended, *batch.kept)}.union(map(id, batch.stale))
-            neighbours = [job for job in self.in_flight.values() if id(job) not in gone]
             workers = self.workers if may_go_ahead else 0
-            batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, neighbours)
+            batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, self.hand.others(gone))
 
     def _aside(self, conn: Connection, batch: Batch, move: Callable[[], T]) -> T | None:
         """Make a move; None where it fails in a round that is done again, which goes on without it."""
@@ -296,28 +280,24 @@ class Dispatcher:
             self._forget(job)
             self._pace.observe(job.task, job.took)
             if outcome.leftover and id(job) not in lost:
-                self.leftovers[job.id] = job
+                self.hand.leftovers[job.id] = job
                 self.on_leftover(job)
             if self._reporter.wants("job") and id(job) not in lost:
                 is_stopped = job.cause == "user" and outcome.status not in FINAL
                 self._reporter.tell("job", job.id, "end", at, "cancelled" if is_stopped else outcome.status)
         for job in batch.released:
-            if self.leftovers.get(job.id) is job:
-                del self.leftovers[job.id]
+            self.hand.release(job)
         for job in batch.stale:
             self._forget(job)
         self._stale.clear()
-        self.flag(batch.cancelled)
+        self.hand.flag(batch.cancelled)
         self._waiting.announce(job.id for job, outcome, _ in batch.ended if outcome.status in FINAL or job.cause == "user")
         self._waiting.announce(batch.expired)
         for job_id in batch.expired:
             self._reporter.tell("job", job_id, "end", batch.now, "cancelled")
 
     def _forget(self, job: RunningJob) -> None:
-        # An attempt that lost its job may end beside the next one
-        # (test_the_second_run_on_the_same_node_is_still_in_its_hand_after_the_late_end).
-        if self.in_flight.get(job.id) is job:
-            del self.in_flight[job.id]
+        if self.hand.drop(job):
             self._limits.forget(job)
             self._choice.suspects.discard(job.id)
 
@@ -326,7 +306,7 @@ class Dispatcher:
         for index, row in enumerate(batch.claimed):
             worker = batch.seats[index].number if index < len(batch.seats) else None
             job = RunningJob(row, self.node, worker, batch.now, self.desk.note, self._clock)
-            self.in_flight[job.id] = job
+            self.hand.in_flight[job.id] = job
             self._choice.note(row)
             limit = self._attempts.limit_of(job)
             if limit is not None:
@@ -341,16 +321,6 @@ class Dispatcher:
             self._claimed_ahead_at = Monotonic.now()
             self.desk.ahead.extend(more)
         self.desk.few = len(self.desk.ahead) // 2
-
-    def _unlabelled(self, ending: set[int]) -> list[RunningJob]:
-        """Return the jobs that were claimed ahead and have been running for a while, whose rows do not say so yet."""
-        found = []
-        before = Monotonic.now() - LINGER_S
-        for job in self.in_flight.values():
-            if job.is_ahead and job.began is not None and job.began < before and id(job) not in ending:
-                job.is_ahead = False
-                found.append(job)
-        return found
 
     def _keep(self, batch: Batch, error: BaseException) -> float:
         """Bring everything again later; say once that there is trouble."""
@@ -373,7 +343,7 @@ class Dispatcher:
         pause = LONGEST_WAIT_S
         if batch.next_at is not None:
             pause = min(pause, (batch.next_at - batch.now).total_seconds())
-        if self.desk.ahead or any(job.is_ahead for job in self.in_flight.values()):
+        if self.desk.ahead or self.hand.has_unlabelled:
             pause = min(pause, LINGER_S)
         if self.desk.noted:
             pause = min(pause, self._notes.pause())

@@ -136,7 +136,7 @@ class Node:
         self._ticker = Ticker(shop.database, shop.seams.ticking, self._wake.ring)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
-        shop.flags.append(self._dispatcher.flag)
+        shop.flags.append(self._dispatcher.hand.flag)
         if shop.capture is not None:
             capture.begin(self)
         shop.reporter.tell("node", self.id, "start", shop.clock())
@@ -201,7 +201,7 @@ class Node:
             self._leave()
         else:
             if not signals.wait(self._has_left, timeout_s):
-                self._dispatcher.flag_all()
+                self._dispatcher.hand.flag_all()
                 self._wake.ring()
                 signals.wait(self._has_left, _GRACE_S)
             if self._has_left.is_set():
@@ -215,7 +215,7 @@ class Node:
 
     @property
     def busy(self) -> int:
-        return len(self._dispatcher.in_flight) + len(self._dispatcher.leftovers)
+        return len(self._dispatcher.hand.in_flight) + len(self._dispatcher.hand.leftovers)
 
     @property
     def has_left(self) -> bool:
@@ -226,7 +226,7 @@ class Node:
 
     def health(self) -> Health:
         dispatcher = self._dispatcher
-        leftovers, trouble = len(dispatcher.leftovers), dispatcher.trouble
+        leftovers, trouble = len(dispatcher.hand.leftovers), dispatcher.trouble
         problems = [self.failure] if self.failure else []
         if trouble is not None:
             problems.append(f"the database does not work: {trouble}")
@@ -241,7 +241,7 @@ class Node:
             problems=tuple(problems),
             dispatcher=self._state(),
             workers=len(self._staff.present),
-            busy=len(dispatcher.in_flight),
+            busy=len(dispatcher.hand.in_flight),
             leftovers=leftovers,
             unsaved=len(self._desk.ended) + dispatcher.kept,
             database="ok" if trouble is None else str(trouble),
@@ -310,7 +310,7 @@ class Node:
 
     def _replace(self, job: RunningJob) -> None:
         if not self._dispatcher.is_draining:
-            self._staff.replace(job, len(self._dispatcher.leftovers))
+            self._staff.replace(job, len(self._dispatcher.hand.leftovers))
 
     def _tell_of_worker(self, number: int, what: str) -> None:
         self._shop.reporter.tell("worker", number, what, self._shop.clock())
@@ -321,7 +321,7 @@ class Node:
     def _leave(self) -> None:
         self._staff.close(0.0 if self.busy else _GRACE_S)
         self._shop.database.off_commit(self._wake.ring)
-        self._shop.flags.remove(self._dispatcher.flag)
+        self._shop.flags.remove(self._dispatcher.hand.flag)
         capture.end(self)
         if not self.busy:  # else the code that runs keeps its jobs, by the lock, as long as the process lives
             self._sign_off()

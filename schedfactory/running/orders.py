@@ -84,7 +84,7 @@ class Orders:
         is_told = dispatcher.trouble is None and self._tell(now)
         if self._flag_at is not None and Monotonic.now() >= self._flag_at:
             self._flag_at = None
-            dispatcher.flag_all()
+            dispatcher.hand.flag_all()
         pause = float("inf") if self._flag_at is None else self._flag_at - Monotonic.now()
         return pause if is_told else min(pause, _AGAIN_S)
 
@@ -141,7 +141,7 @@ class Orders:
         self._staff.dismiss(worker)
         self._dispatcher.workers = self._staff.seats
         if order.force:
-            self._dispatcher.flag_all(number)
+            self._dispatcher.hand.flag_all(number)
         return _Taken(order, leaving=[worker])
 
     def _scale(self, order: Order, now: datetime) -> _Taken:
@@ -172,7 +172,7 @@ class Orders:
 
     def _facts(self) -> tuple[int, int, Sequence[str]]:
         dispatcher = self._dispatcher
-        is_stopping = dispatcher.is_draining and bool(dispatcher.in_flight or dispatcher.leftovers)
+        is_stopping = dispatcher.is_draining and bool(dispatcher.hand.in_flight or dispatcher.hand.leftovers)
         return self._staff.seats, 2 if is_stopping else int(dispatcher.is_paused), self._tasks()
 
     def _tell(self, now: datetime) -> bool:

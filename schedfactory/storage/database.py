@@ -25,7 +25,7 @@ from schedfactory.model.errors import StorageError
 from schedfactory.storage import fork, sqlite
 from schedfactory.storage.checkpoint import Checkpoints
 from schedfactory.storage.opening import Connections, connect
-from schedfactory.storage.ticket import Stored, Ticket, Work, all_of, join
+from schedfactory.storage.ticket import Stored, Ticket, Work, all_of, find_out, join
 
 _log = logging.getLogger("schedfactory")
 T = TypeVar("T")
@@ -303,7 +303,7 @@ class Database:
                 self._disconnect()
         is_readable_now = self._connections is not None and sqlite.read_leniently(self._connections.driver, error)
         if is_committing and sqlite.is_unclear(error):
-            unstored = self._find_out(batch, error)
+            unstored = find_out(batch, self.read, error, self.path)
             if unstored is None:
                 self._finish(batch)
                 return True
@@ -315,21 +315,6 @@ class Database:
             ticket.is_done = True
             ticket.call()
         return True
-
-    def _find_out(self, batch: list[Ticket[Any]], error: Exception) -> Exception | None:
-        """Look whether a commit that failed has happened: all of the batch has, or none. Return None, or what to tell."""
-        for ticket in batch:
-            if ticket.was_stored is not None:
-                try:
-                    with self.read() as conn:
-                        is_stored = ticket.was_stored(conn, ticket.value)
-                except StorageError:
-                    break
-                if is_stored is None:
-                    continue
-                said = f"{self.path}: the commit failed ({error}). Nothing was stored."
-                return None if is_stored else StorageError(said, str(self.path))
-        return error
 
     def _finish(self, batch: list[Ticket[Any]]) -> None:
         self._commits += 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
+
+from schedfactory.model.errors import StorageError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -71,3 +74,20 @@ def all_of(line: deque[Ticket[Any]]) -> Iterator[Ticket[Any]]:
     with suppress(IndexError):
         while True:
             yield line.popleft()
+
+
+def find_out(
+    batch: Iterable[Ticket[Any]], read: Callable[[], AbstractContextManager[Connection]], error: Exception, path: Path
+) -> Exception | None:
+    """Look whether a commit that failed has happened: all of the batch has, or none. Return None, or what to tell."""
+    for ticket in batch:
+        if ticket.was_stored is not None:
+            try:
+                with read() as conn:
+                    is_stored = ticket.was_stored(conn, ticket.value)
+            except StorageError:
+                break
+            if is_stored is None:
+                continue
+            return None if is_stored else StorageError(f"{path}: the commit failed ({error}). Nothing was stored.", str(path))
+    return error

@@ -186,7 +186,7 @@ real = Dispatcher.round
 
 def dies(self, now):
     global deaths
-    if deaths < int(sys.argv[1]) and self.in_flight:
+    if deaths < int(sys.argv[1]) and self.hand.in_flight:
         deaths += 1
         raise RuntimeError("sabotage")
     return real(self, now)

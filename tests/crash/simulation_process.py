@@ -115,7 +115,7 @@ class Process:
         """Put another in the place of one whose code ran over its time, by the rule of `Node._replace`."""
         dispatcher = self.node._dispatcher
         [stuck] = [hand for hand in self.hands if hand.number == job.worker]
-        if len(dispatcher.leftovers) > dispatcher.workers or stuck.quits or dispatcher.is_draining:
+        if len(dispatcher.hand.leftovers) > dispatcher.workers or stuck.quits or dispatcher.is_draining:
             return
         if self.node._desk.give_up(job, stuck):
             self.hands.append(Hand(max(hand.number for hand in self.hands) + 1))

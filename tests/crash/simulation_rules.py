@@ -178,7 +178,7 @@ class Rules:
     @kept
     def check_round(self, process: Process) -> None:
         """After a round a node knows which jobs are its own, and which of them are asked to stop."""
-        in_flight = process.node._dispatcher.in_flight
+        in_flight = process.node._dispatcher.hand.in_flight
         for row in self.rows():
             if row.status == "running" and row.node == process.node.id:
                 job = in_flight.get(row.id)

@@ -14,7 +14,7 @@ def dies(hands):
     def start_and_die():
         job = hands[0].claim()
         hands[0].is_given_up()
-        hands[0].node._dispatcher.in_flight.clear()  # a new process in the place of the old one knows nothing of it
+        hands[0].node._dispatcher.hand.in_flight.clear()  # a new process in the place of the old one knows nothing of it
         hands[0].node._dispatcher._choice.suspects.clear()
         return job is not None
 

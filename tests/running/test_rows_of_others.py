@@ -271,7 +271,7 @@ def test_what_a_round_found_that_was_rolled_back_is_not_handed_over(
     with monkeypatch.context() as patch:
         patch.setattr(Database, "write", twice)
         assert node._dispatcher.claim_for(node._worker(1), clock.now) is None
-    assert node._dispatcher.in_flight == {}
+    assert node._dispatcher.hand.in_flight == {}
     node.stop(0)
 
 

@@ -76,7 +76,7 @@ def test_a_job_given_back_by_an_unclear_commit_never_runs_here(still, hands, ahe
 @pytest.mark.parametrize("happens", [True, False], ids=["that happened", "that did not happen"])
 def test_an_end_brought_by_an_unclear_commit_is_stored_once(still, hands, ahead, fail_commit, happens):
     here, _ = hands
-    [running] = [job for job in here.node._dispatcher.in_flight.values() if not job.is_ahead]
+    [running] = [job for job in here.node._dispatcher.hand.in_flight.values() if not job.is_ahead]
     fail_commit(happens)
     here.end(running)
     assert here.node._dispatcher.trouble is not None
