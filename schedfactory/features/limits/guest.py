@@ -24,6 +24,7 @@ from schedfactory.storage.statement import Row
 
 _LET_OUT_AT_ONCE = 50
 _SWEPT_KEYS = 250
+_SWEPT_FIRST = 5_000  # by a process that knows of none yet, such as one that calls run_due() and ends
 _WALKED_STARTS = 1_000
 _SWEEP = timedelta(seconds=1)  # what no event told of, such as a death, a cancel or a setting changed by SQL
 _IDLE_SWEEP = timedelta(seconds=5)
@@ -38,6 +39,7 @@ class Limits(Feature):
         self._ripening = Ripening()
         self._in_use: Counter[str] = Counter()
         self._swept = ""
+        self._has_swept = False
         self._walked = ("", 0)
 
     def shape_claim(self, conn: Connection, due: Due, free: int, ahead: int, now: datetime, fits: Fits) -> Shape:
@@ -76,19 +78,21 @@ class Limits(Feature):
     def tick(self, conn: Connection, now: datetime) -> datetime | None:
         """Let out what waits for room that came without an event here."""
         self._walked = rows.forget_old_starts(conn, self._walked, _WALKED_STARTS, now)
-        keys = blocked.keys(conn, self._swept, _SWEPT_KEYS)
-        self._swept = keys[-1] if len(keys) == _SWEPT_KEYS else ""
+        most = _SWEPT_KEYS if self._has_swept else _SWEPT_FIRST
+        keys = blocked.keys(conn, self._swept, most)
+        self._swept = keys[-1] if len(keys) == most else ""
+        self._has_swept = True
         if not keys:
             return now + (_SWEEP if self._swept or self._tasks.is_limited else _IDLE_SWEEP)
         claim = Claim(conn, self._tasks, rows.queue_bounds(conn), now)
         in_use = claim.room.in_use
         freed = [key for key, number in self._in_use.items() if in_use[key] < number]
         self._in_use = in_use
-        most = max(
+        opened = max(
             claim.let_out(key, _LET_OUT_AT_ONCE, is_thorough=True)
             for key in dict.fromkeys((*freed, *self._ripening.take(now), *keys))
         )
         self._ripening.note(claim.ripening)
-        if most >= OPENED_AT_ONCE:
+        if opened >= OPENED_AT_ONCE:
             return now
         return min(now + _SWEEP, max(self._ripening.next or now + _SWEEP, now))
