@@ -87,6 +87,13 @@ def not_configured(path: Path) -> None:
     TaskRegistry().task(name="same")(same).enqueue(1)
 
 
+def queue_full(path: Path) -> None:
+    scheduler, task = give(path)
+    scheduler.queues.set("mail", max_size=1)
+    for _ in range(2):
+        task.options(queue="mail").enqueue(1)
+
+
 def finished(path: Path) -> None:
     give(path)[1].enqueue(1).cancel().update(priority=1)
 
@@ -180,6 +187,7 @@ MISTAKES = [
     (unknown_task, errors.UnknownTask, "no task is named 'nothing' here.*register"),
     (not_in_job, errors.NotInJob, "inside a task"),
     (not_configured, errors.NotConfigured, r"'?<Task same>.*scheduler\.include"),
+    (queue_full, errors.QueueFull, r"the queue 'mail' holds 1 .*of 1 \(max_size\).*Try again later.*max_size=…"),
     (finished, errors.JobFinished, r"job 1 has ended \(cancelled\).*requeue"),
     (failed, errors.JobFailed, r"job 1 \(give\) failed/error: TypeError: .*wrong"),
     (cancelled, errors.JobCancelled, r"job 1 \(give\) was cancelled/user"),
