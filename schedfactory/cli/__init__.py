@@ -19,6 +19,7 @@ from schedfactory.cli.care import backup, doctor
 from schedfactory.cli.demo import demo
 from schedfactory.cli.jobs import jobs, show, wait
 from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
+from schedfactory.cli.queues import queues
 from schedfactory.cli.run import run
 from schedfactory.cli.source import with_source
 
@@ -54,7 +55,7 @@ def commands() -> None:
     """
 
 
-for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, prune, backup, doctor, migrate):
+for command in (demo, run, enqueue, jobs, show, wait, cancel, requeue, queues, prune, backup, doctor, migrate):
     commands.add_command(command)
 
 

@@ -80,15 +80,21 @@ def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table, its lines cut at the terminal's edge; in full where the output goes elsewhere."""
     console = make_console()
+    table = table_of(heads, rows)
+    with console.capture() as captured:
+        for line in console.render_lines(table, console.options.update(width=_WIDEST), pad=False):
+            console.print(Segments([*Segment.adjust_line_length(line, console.width, pad=False), Segment.line()]), end="")
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def table_of(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table whose cells give no orders to the terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
-    with console.capture() as captured:
-        for line in console.render_lines(table, console.options.update(width=_WIDEST), pad=False):
-            console.print(Segments([*Segment.adjust_line_length(line, console.width, pad=False), Segment.line()]), end="")
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return table
 
 
 def make_console(*, stderr: bool = False) -> Console:
