@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from schedfactory.features.limits.guest import bounds_of
+from schedfactory.features.limits.claim import bounds_for
 from schedfactory.features.limits.room import Room
 from schedfactory.features.limits.rows import queue_bounds, rates_under
 from schedfactory.model.clock import stamp, to_pendulum, unstamp
-from schedfactory.model.explanation import Explanation
+from schedfactory.model.explanation import Code, Explanation
 from schedfactory.model.job import Job
 from schedfactory.model.limit import Bound
 from schedfactory.model.node import NodeInfo
@@ -74,37 +74,37 @@ class Outlook:
             )
         return self._of_bounds(job_id, job, queues) or self._of_order(job_id, job, awake)
 
-    def _of_bounds(self, job_id: int, job: Place, queues: dict[str, Bound]) -> Explanation | None:
+    def _of_bounds(self, job_id: int, job: Place, queues: Mapping[str, Bound]) -> Explanation | None:
+        bounds = bounds_for(job.task, job.queue, job.args, self._tasks, queues)
+        if job.blocked_by is not None and not bounds and self._tasks.find(job.task) is None:
+            # Of a task that is not known here: its rates can be read from the starts, its concurrency nowhere.
+            bounds = (Bound(job.blocked_by, 0, rates_under(self._conn, job.blocked_by)),)
         room = Room(self._conn, self._now)
-        bounds = bounds_of(self._tasks, queues, job.task, job.queue, job.args)
         for bound in bounds:
             ahead = outlook.blocked_ahead(self._conn, job_id, job, bound.key)
-            if room.left(bound, ahead + 1) <= ahead:
-                return self._of_bound(job, bound, room, ahead)
-        if job.blocked_by is not None and not bounds and self._tasks.find(job.task) is None:
-            return self._of_unknown(job_id, job, job.blocked_by, room)
+            found = self._of_rates(job, bound, room, ahead) or self._of_slots(job, bound, room, ahead)
+            if found is not None:
+                return found
         return None
 
-    def _of_unknown(self, job_id: int, job: Place, key: str, room: Room) -> Explanation:
-        """Tell of a limit whose task is not known here: its rate can be read from the starts, its concurrency nowhere."""
-        ahead = outlook.blocked_ahead(self._conn, job_id, job, key)
-        for rate in rates_under(self._conn, key):
-            bound = Bound(key, None, rate)
-            if not room.left(bound, 1):
-                return self._of_bound(job, bound, room, ahead)
-        return Explanation("limit", f"The limit {key!r} has no room; {_others(ahead)}.", ahead)
+    def _of_rates(self, job: Place, bound: Bound, room: Room, ahead: int) -> Explanation | None:
+        starts_at = max((room.next_start(bound.key, rate, ahead) for rate in bound.rates), default=self._now)
+        if starts_at <= self._now:
+            return None
+        rates = " and ".join(rate.text for rate in bound.rates)
+        return _told("rate", f"{_named(job, bound)} lets {rates} start, which are used up; {_others(ahead)}.", ahead, starts_at)
 
-    def _of_bound(self, job: Place, bound: Bound, room: Room, ahead: int) -> Explanation:
-        running, is_queue = room.running(bound), bound.key == blocked.queue_key(job.queue)
-        what = f"Its queue {job.queue!r}" if is_queue else f"The limit {bound.key!r}"
-        if bound.concurrency is not None and bound.concurrency - running <= ahead:
-            usual = outlook.usual_seconds(self._conn).get(job.task)
-            starts_at = None if usual is None else self._now + timedelta(seconds=usual * (ahead + 1) / bound.concurrency)
-            text = f"{what} lets {bound.concurrency} run at the same time, and {running} do; {_others(ahead)}."
-            return _told("queue_full" if is_queue else "limit", text, ahead, starts_at)
-        assert bound.rate is not None
-        starts_at = room.next_start(bound, bound.rate, ahead)
-        return _told("rate", f"{what} lets {bound.rate.text} start, which are used up; {_others(ahead)}.", ahead, starts_at)
+    def _of_slots(self, job: Place, bound: Bound, room: Room, ahead: int) -> Explanation | None:
+        running = room.in_use[bound.key]
+        if bound.concurrency is None or running + ahead < bound.concurrency:
+            return None
+        code: Code = "queue_full" if bound.key == blocked.queue_key(job.queue) else "limit"
+        if not bound.concurrency:
+            return _told(code, f"{_named(job, bound)} has no room; {_others(ahead)}.", ahead, None)
+        usual = outlook.usual_seconds(self._conn).get(job.task)
+        starts_at = None if usual is None else self._now + timedelta(seconds=usual * (ahead + 1) / bound.concurrency)
+        many = f"{_named(job, bound)} lets {bound.concurrency} run at the same time, and {running} do"
+        return _told(code, f"{many}; {_others(ahead)}.", ahead, starts_at)
 
     def _of_order(self, job_id: int, job: Place, nodes: Sequence[NodeInfo]) -> Explanation:
         tasks = {task for node in nodes for task in node.tasks}
@@ -135,7 +135,7 @@ class Outlook:
         return self._now + timedelta(seconds=(seconds / workers) + under_way)
 
 
-def _told(code: Any, text: str, ahead: int, starts_at: datetime | None) -> Explanation:
+def _told(code: Code, text: str, ahead: int, starts_at: datetime | None) -> Explanation:
     when = "" if starts_at is None else f" It should start at about {starts_at:%H:%M:%S} UTC."
     return Explanation(code, text[0].upper() + text[1:] + when, ahead, None if starts_at is None else to_pendulum(starts_at))
 
@@ -152,3 +152,7 @@ def _ended(job: Job[Any]) -> str:
 def _serves(node: NodeInfo, queue: str | None) -> bool:
     """Tell whether a node serves a queue; None: any."""
     return node.queues is None or "*" in node.queues or queue in node.queues
+
+
+def _named(job: Place, bound: Bound) -> str:
+    return f"Its queue {job.queue!r}" if bound.key == blocked.queue_key(job.queue) else f"The limit {bound.key!r}"

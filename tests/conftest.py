@@ -1,21 +1,30 @@
-"""What every test may use: a scheduler on a real file, a clock that the test moves, and programs run for real."""
+"""What every test may use: a scheduler on a real file, a clock that the test moves, gates for code, programs run for real."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import freezegun
 import pytest
 
 from schedfactory import Scheduler
+from schedfactory.running.waiting import Waiting
+
+T = TypeVar("T")
+LONG_S = 20.0  # only a hang takes this long
 
 freezegun.configure(extend_ignore_list=["pendulum"])
 
@@ -110,3 +119,85 @@ def program(tmp_path: Path, launch: Callable[..., subprocess.Popen[str]]) -> Cal
         return launch([sys.executable, file, *arguments], cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": "1"})
 
     return start
+
+
+@pytest.fixture
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], ModuleType]]:
+    """Write modules of tasks that worker processes can import, too; their schedulers are closed at the end."""
+    made: list[ModuleType] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, text: str) -> ModuleType:
+        (tmp_path / f"{name}.py").write_text(text)
+        made.append(importlib.import_module(name))
+        return made[-1]
+
+    yield write
+    for module in made:
+        module.scheduler.stop("5s")
+        module.scheduler.close()
+        del sys.modules[module.__name__]
+
+
+class Gate:
+    """Task code that passes here says that it has come, and waits until the test opens."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Semaphore(0)
+        self._opened = threading.Event()
+
+    def __call__(self) -> None:
+        self._arrived.release()
+        assert self._opened.wait(LONG_S), "the test never opened the gate"
+
+    def await_arrivals(self, number: int = 1) -> None:
+        """Wait until so many more have come."""
+        for _ in range(number):
+            assert self._arrived.acquire(timeout=LONG_S), "nobody came to the gate"
+
+    def open(self) -> None:
+        """Let pass who waits and who will come."""
+        self._opened.set()
+
+
+@pytest.fixture
+def make_gate() -> Iterator[Callable[[], Gate]]:
+    """Make gates; all of them are open at the end of the test."""
+    made: list[Gate] = []
+
+    def make() -> Gate:
+        made.append(Gate())
+        return made[-1]
+
+    yield make
+    for gate in made:
+        gate.open()
+
+
+@pytest.fixture
+def gate(make_gate: Callable[[], Gate]) -> Gate:
+    return make_gate()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], T | None]], T]:
+    """Look at the database again and again until there is what the test waits for."""
+
+    def look_until(look: Callable[[], T | None]) -> T:
+        found = Waiting().until(0, lambda: look() or None, lambda: None, LONG_S)
+        assert found is not None, f"it did not happen within {LONG_S:g} s"
+        return found
+
+    return look_until
+
+
+@pytest.fixture
+def sql(path: Path) -> Callable[..., list[tuple[object, ...]]]:
+    """Run one statement on the file as any SQL client would, and return its rows."""
+
+    def run(statement: str, *values: object) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(path, timeout=LONG_S)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    return run

@@ -26,7 +26,7 @@ STATEMENTS = (
     CREATE UNIQUE INDEX schedfactory_jobs_unique ON schedfactory_jobs (task, unique_key) WHERE unique_key IS NOT NULL AND fence <= unique_fence AND (status = 'waiting' OR status = 'scheduled' OR status = 'queued' OR status = 'running')
     """,
     """
-    CREATE INDEX schedfactory_jobs_keyed ON schedfactory_jobs (task, unique_key) WHERE unique_key IS NOT NULL
+    CREATE INDEX schedfactory_jobs_keyed ON schedfactory_jobs (task, unique_key, finished_at) WHERE unique_key IS NOT NULL AND finished_at IS NOT NULL
     """,
     """
     CREATE TABLE schedfactory_queues (

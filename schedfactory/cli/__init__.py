@@ -20,6 +20,7 @@ from schedfactory.cli.demo import demo
 from schedfactory.cli.jobs import explain, jobs, show, wait
 from schedfactory.cli.moves import cancel, enqueue, migrate, prune, requeue
 from schedfactory.cli.nodes import nodes
+from schedfactory.cli.queues import queues
 from schedfactory.cli.run import run
 from schedfactory.cli.source import with_source
 from schedfactory.cli.stats import stats
@@ -58,7 +59,7 @@ def commands() -> None:
 
 
 for command in (
-    demo, run, enqueue, jobs, show, explain, wait, stats, tail, cancel, requeue, nodes, prune, backup, doctor, migrate,
+    demo, run, enqueue, jobs, show, explain, wait, stats, tail, cancel, requeue, queues, nodes, prune, backup, doctor, migrate,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -1,9 +1,10 @@
-"""What moves while jobs run, on a terminal only: a bar for each running job."""
+"""What moves while jobs run, on a terminal only: a bar for each running job, tables that follow what they show."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -12,10 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schedfactory import Job
-from schedfactory.cli.render import make_console
+from schedfactory.cli.render import make_console, make_table
 
 Say = Callable[[str], None]
 _BAR = 24
+_PAUSE_S = 0.5
 
 
 @contextmanager
@@ -30,6 +32,18 @@ def watching(jobs: Sequence[Job[Any]], *, stderr: bool = False) -> Iterator[Say]
         return
     with Live(get_renderable=lambda: _bars(jobs), console=console, refresh_per_second=8, transient=True):
         yield lambda line: console.print(line, soft_wrap=True)
+
+
+def keep_showing(heads: Sequence[str], rows: Callable[[], Sequence[Sequence[str]]]) -> bool:
+    """Show a table, and again what has become of it, until Ctrl-C; return False where the output is no terminal."""
+    console = make_console()
+    if not console.is_terminal:
+        return False
+    with suppress(KeyboardInterrupt), Live(make_table(heads, rows()), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(_PAUSE_S)
+            live.update(make_table(heads, rows()), refresh=True)
+    return True
 
 
 def _bars(jobs: Sequence[Job[Any]]) -> Table:

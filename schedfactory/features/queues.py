@@ -21,7 +21,7 @@ from schedfactory.storage.statement import Statement
 from schedfactory.storage.tables import queue_stats, queues
 
 WhenFull = Literal["raise", "wait"]
-_LET_OUT_AT_ONCE = 10_000
+_LET_OUT_AT_ONCE = 2_000
 _UNSAID: Any = object()
 
 _SIZE = Statement(
@@ -60,7 +60,8 @@ class QueueSizes(Feature):
             if _SIZE.run(conn, (name,)).fetchone() is not None:
                 answered = intake.existing.keys() | intake.twins.keys()
                 arriving = [index for index, row in enumerate(intake.rows) if row[QUEUE] == name and index not in answered]
-                refuse_full(conn, name, len(arriving))
+                if arriving:
+                    refuse_full(conn, name, len(arriving))
 
 
 def refuse_full(conn: Connection, name: str, more: int) -> None:
@@ -174,10 +175,16 @@ class Queues:
                 conn.execute(change.on_conflict_do_nothing())
             else:
                 conn.execute(change.on_conflict_do_update(index_elements=[queues.c.name], set_=values))
-            blocked.let_out(conn, blocked.queue_key(name), _LET_OUT_AT_ONCE)  # the next claim looks anew who may start
+            # The next claim looks anew who may start; the rest of a long line follows those.
+            blocked.let_out_best(conn, blocked.queue_key(name), _let_out_at_once(conn, name))
 
         self._database.write(change)
         return self.get(name)
+
+
+def _let_out_at_once(conn: Connection, name: str) -> int:
+    row = conn.execute(select(queues.c.paused, queues.c.concurrency, queues.c.rate).where(queues.c.name == name)).one()
+    return 0 if row.paused else 1 if row.concurrency or row.rate else _LET_OUT_AT_ONCE
 
 
 _SHOWN = ("waiting", "queued", "scheduled", "running")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import SimpleNamespace
@@ -130,6 +130,21 @@ class Arguments:
         if self._is_plain:
             return [], {name: value for name in found.__struct_fields__ if (value := getattr(found, name)) is not msgspec.UNSET}
         return self._spread(found)
+
+    def reader(self, names: Sequence[str]) -> Callable[[str], dict[str, Any]]:
+        """Return what gives these parameters, as the function will see them, out of what `dumps` or plain SQL wrote.
+
+        What it returns raises as the types do, and leaves out a parameter that has no default and was not given.
+        """
+        optional = msgspec.field(default=msgspec.UNSET)
+        decode = codec.decoder(msgspec.defstruct("Some", [(name, self._types[name], optional) for name in names], kw_only=True))
+
+        def read(text: str) -> dict[str, Any]:
+            found = decode(text)
+            given = {name: value for name in names if (value := getattr(found, name)) is not msgspec.UNSET}
+            return {name: self._defaults[name] for name in names if name in self._defaults} | given
+
+        return read
 
     @cached_property
     def decode_result(self) -> Callable[[str | bytes], Any]:

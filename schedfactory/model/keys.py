@@ -50,6 +50,11 @@ class KeyTemplate:
         self._what = what
         self._text = text
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arguments that it names."""
+        return tuple(dict.fromkeys(name for _, name, _ in self._parts if name is not None))
+
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the key for these arguments.
 

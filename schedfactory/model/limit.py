@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
+from schedfactory.model.arguments import Arguments
 from schedfactory.model.keys import KeyTemplate
 
 _FORM = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
@@ -44,8 +46,12 @@ class Limit:
     Args:
         concurrency: so many run at the same time.
         key: a template such as "account:{account_id}": the limit counts for each key by itself, and tasks that give the same
-            key share it. None: for the task as a whole.
+            key share it; they should give the same limit, too, because their jobs wait in one line, and each rate counts the
+            starts of the tasks that have it. None: for the task as a whole.
         rate: so many start in any second, minute, hour or day: "10/s", "100/m", "5/h", "1000/d". Failed starts count.
+
+    Slots are counted from running rows, so that a death frees them; code that has outlived its timeout holds its slot until
+    it ends. A job whose limit has no room stays queued, and holds up no other.
 
     Raises:
         ValueError: neither a concurrency nor a rate, a number below 1, a rate of another form.
@@ -74,33 +80,41 @@ class Bound:
 
     key: str
     concurrency: int | None = None
-    rate: Rate | None = None
+    rates: tuple[Rate, ...] = ()
     is_paused: bool = False
 
+    def with_another(self, other: Bound) -> Bound:
+        """Return what both allow, where they count by the same key."""
+        given = [one for one in (self.concurrency, other.concurrency) if one is not None]
+        return replace(self, concurrency=min(given, default=None), rates=tuple(dict.fromkeys(self.rates + other.rates)))
 
-@dataclass(frozen=True)
+
 class TaskLimit:
     """A limit with its template checked against the parameters of its task."""
 
-    limit: Limit
-    task: str
-    template: KeyTemplate | None = None
-    rate: Rate | None = field(init=False)
+    def __init__(self, limit: Limit, task: str, arguments: Arguments) -> None:
+        self._limit = limit
+        self._task = task
+        self._arguments = arguments
+        self._template = None if limit.key is None else KeyTemplate(limit.key, arguments.names, "key")
+        self._rates = () if limit.rate is None else (Rate.of(limit.rate),)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", None if self.limit.rate is None else Rate.of(self.limit.rate))
-
-    def bound(self, args: Mapping[str, Any]) -> Bound:
-        """Return what counts for a job with these arguments, defaults included.
+    def bound(self, args: str) -> Bound:
+        """Return what counts for a job with these stored arguments, as the task's types read them.
 
         Raises:
-            ValueError: an argument of the key is not there.
+            Exception: whatever the types say of arguments that do not fit; a ValueError where one is not there.
         """
-        key = f"task:{self.task}" if self.template is None else f"limit:{self.template.render(args)}"
-        return Bound(key, self.limit.concurrency, self.rate)
+        if self._template is None:
+            return Bound(f"task:{self._task}", self._limit.concurrency, self._rates)
+        return Bound(f"limit:{self._template.render(self._read(args))}", self._limit.concurrency, self._rates)
+
+    @cached_property
+    def _read(self) -> Callable[[str], dict[str, Any]]:
+        return self._arguments.reader(() if self._template is None else self._template.names)
 
 
-def limits_of(given: Limit | Sequence[Limit] | None, task: str, names: Sequence[str]) -> tuple[TaskLimit, ...]:
+def limits_of(given: Limit | Sequence[Limit] | None, task: str, arguments: Arguments) -> tuple[TaskLimit, ...]:
     """Return a task's limits.
 
     Raises:
@@ -110,7 +124,7 @@ def limits_of(given: Limit | Sequence[Limit] | None, task: str, names: Sequence[
     wanted = () if given is None else (given,) if isinstance(given, Limit) else given
     if not isinstance(wanted, Sequence) or not all(isinstance(one, Limit) for one in wanted):
         raise TypeError(f'limit={given!r} is no limit. Pass Limit(2), Limit(rate="100/m"), or a list of such.')
-    return tuple(TaskLimit(one, task, None if one.key is None else KeyTemplate(one.key, names, "key")) for one in wanted)
+    return tuple(TaskLimit(one, task, arguments) for one in wanted)
 
 
 def check_concurrency(value: int | None) -> int | None:

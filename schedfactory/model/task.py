@@ -85,7 +85,7 @@ class Task(Generic[P, R]):
         self.isolation = _check_isolation(isolation, function)
         self.defaults = replace(Options().but(**options), max_attempts=self.retry.max_attempts, on_crash=on_crash)
         self.keep = None if keep is None else check_keep(keep)
-        self.limits = limits_of(limit, self.name, self.arguments.names)
+        self.limits = limits_of(limit, self.name, self.arguments)
         self._options = self.defaults
         self._key = self._key_template()
         self._home: list[Home] = []  # shared by the task and all that .options() makes of it

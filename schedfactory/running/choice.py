@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from schedfactory.model.outcome import MAX_CRASHES
@@ -12,14 +13,23 @@ from schedfactory.running.desk import Batch
 from schedfactory.running.pace import Pace
 from schedfactory.storage import claim
 from schedfactory.storage.claim import Scope
-from schedfactory.storage.seams import Seams
+from schedfactory.storage.seams import Fits, Seams
 from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
-_PRIORITY, _RUN_AT = (CLAIMED.index(name) for name in ("priority", "run_at"))
+_QUEUE, _PRIORITY, _RUN_AT = (CLAIMED.index(name) for name in ("queue", "priority", "run_at"))
+
+
+def _order(row: Row) -> tuple[int, str, int]:
+    return (-row[_PRIORITY], row[_RUN_AT], row[0])
+
+
+def _room(scope: Scope, busy: Sequence[str]) -> int:
+    """Return how many slots of a pool are free, where jobs of these queues run."""
+    return (scope.pool.size or 0) - sum(map(scope.pool.serves, busy))
 
 
 class Choice:
@@ -63,7 +73,7 @@ class Choice:
             numbers = [seat.number for seat in batch.seats]
             if batch.is_apart:
                 each = claim.take_each(conn, rows, self._node, numbers, batch.now)
-                rows, batch.has_more = each.taken, bool(each.refused)
+                rows, batch.has_more = each.taken, batch.has_more or bool(each.refused)
                 self._hopeless.update(each.hopeless)
             else:
                 claim.take(conn, rows, self._node, numbers[: len(rows)], batch.now)
@@ -76,23 +86,32 @@ class Choice:
         """Return the best rows that may start, the best first: of each pool as many as it has slots."""
         scopes = self._scopes()
         if len(scopes) == 1 and scopes[0].pool.size is None:
-            return self._shaped(conn, batch, scopes[0], free, more)
+            pool = scopes[0].pool
+            return self._shaped(conn, batch, scopes, free, more, lambda row, _chosen: pool.serves(row[_QUEUE]))
+        room = {id(scope): _room(scope, [job.queue for job in neighbours]) for scope in scopes}
+        scopes = [scope for scope in scopes if room[id(scope)] > 0]
+
+        def fits(row: Row, chosen: Sequence[Row]) -> bool:
+            own = next((scope for scope in scopes if scope.pool.serves(row[_QUEUE])), None)
+            return own is not None and sum(own.pool.serves(one[_QUEUE]) for one in chosen) < room[id(own)]
+
         rows: list[Row] = []
-        for scope in scopes:
-            room = (scope.pool.size or 0) - sum(scope.pool.serves(job.queue) for job in neighbours)
-            if room > 0:
-                rows += self._shaped(conn, batch, scope, min(room, free), 0)
-        return sorted(rows, key=lambda row: (-row[_PRIORITY], row[_RUN_AT], row[0]))[:free]
+        for row in self._shaped(conn, batch, scopes, free, 0, fits) if scopes else []:
+            if len(rows) < free and fits(row, rows):
+                rows.append(row)
+        return rows
 
-    def _shaped(self, conn: Connection, batch: Batch, scope: Scope, free: int, more: int) -> list[Row]:
+    def _shaped(self, conn: Connection, batch: Batch, scopes: Sequence[Scope], free: int, more: int, fits: Fits) -> list[Row]:
         def due(most: int) -> list[Row]:
-            rows = scope.due(conn, most + len(self._hopeless))
-            return [row for row in rows if row[0] not in self._hopeless][:most] if self._hopeless else rows
+            found = [scope.due(conn, most + len(self._hopeless)) for scope in scopes]
+            rows = found[0] if len(found) == 1 else sorted(chain.from_iterable(found), key=_order)
+            return [row for row in rows if row[0] not in self._hopeless] if self._hopeless else rows
 
-        shape = self._seams.shape(conn, due, free, more, batch.now)
+        shape = self._seams.shape(conn, due, free, more, batch.now, fits)
         if shape.again_at is not None:
+            batch.has_more |= shape.again_at <= batch.now
             batch.next_at = min(shape.again_at, batch.next_at or shape.again_at)
-        return shape.rows
+        return shape.rows[: free + more] if len(scopes) == 1 else shape.rows
 
     def starts_once(self, row: Row) -> bool:
         """Tell whether a job must not start again after a death of its process."""

@@ -217,7 +217,8 @@ class Dispatcher:
         batch.labelled = self.hand.unlabelled({id(job) for job, _, _ in batch.ended})
 
     def _transact(self, conn: Connection, batch: Batch) -> None:
-        now = batch.now
+        # Later than all that was committed before: a start must not seem to be earlier than the end that made room for it.
+        now = batch.now = max(batch.now, self._clock())
         batch.seen = sqlite.data_version(conn)
         batch.claimed, batch.expired = [], []  # what an earlier run of this found was rolled back
         if self.trouble is not None:

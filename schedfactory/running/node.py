@@ -161,6 +161,7 @@ class Node:
         seat = self._worker(1)
         ran = 0
         self._rescuer.round(self._shop.clock(), is_busy=False)
+        self._ticker.round(self._shop.clock())
         while limit is None or ran < limit:
             job = dispatcher.claim_for(seat, self._shop.clock())
             if job is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from schedfactory.model.clock import UTC
 from schedfactory.model.errors import StorageError
 from schedfactory.storage import sqlite
 from schedfactory.storage.database import Database
@@ -27,11 +28,15 @@ class Ticker:
         self._database = database
         self._ring = ring
         self._failed: set[Feature] = set()
+        self._seen = datetime.min.replace(tzinfo=UTC)
         self._due: dict[Feature, datetime | None] = dict.fromkeys(features)
 
     def round(self, now: datetime) -> float:
         """Call who is due, and return in how many seconds somebody will be."""
         pause = _LONGEST_S
+        if now < self._seen:  # what was to be called at some time is called now, and says anew when again
+            self._due = dict.fromkeys(self._due)
+        self._seen = now
         for feature, due in list(self._due.items()):
             if due is not None and due > now:
                 pause = min(pause, (due - now).total_seconds())

@@ -7,37 +7,27 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, bindparam, func, null, select, text, update
 
 from schedfactory.model import codec
-from schedfactory.storage.statement import Statement, const
+from schedfactory.model.running_job import CLAIMED
+from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import jobs
 
 _IS_BLOCKED = and_(jobs.c.blocked_by.is_not(None), jobs.c.status == const("queued"), jobs.c.node.is_(None))
-_PARK = Statement(
-    update(jobs)
-    .where(jobs.c.id.in_(select(func.json_each(bindparam("jobs")).table_valued("value").c.value)))
-    .values(blocked_by=bindparam("key")),
-    "jobs key",
-)
-_LET_OUT = Statement(
-    update(jobs)
-    .where(
-        jobs.c.id.in_(
-            select(jobs.c.id)
-            .where(_IS_BLOCKED, jobs.c.blocked_by == bindparam("key"))
-            .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
-            .limit(bindparam("most"))
-        )
-    )
-    .values(blocked_by=null()),
-    "key most",
-)
-_ANY = Statement(select(jobs.c.id).where(_IS_BLOCKED).limit(const(1)))
-_BEST = Statement(
-    select(jobs.c.id, jobs.c.task, jobs.c.queue, jobs.c.args)
+_THESE = select(func.json_each(bindparam("jobs")).table_valued("value").c.value)
+_PARK = Statement(update(jobs).where(jobs.c.id.in_(_THESE)).values(blocked_by=bindparam("key")), "jobs key")
+_LET_OUT = Statement(update(jobs).where(jobs.c.id.in_(_THESE)).values(blocked_by=null()), "jobs")
+_OF_KEY = (
+    select(*(jobs.c[name] for name in CLAIMED))
     .where(_IS_BLOCKED, jobs.c.blocked_by == bindparam("key"))
     .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
-    .limit(const(1)),
-    "key",
+    .limit(bindparam("most"))
 )
+_LINE = Statement(
+    _OF_KEY.where(jobs.c.task.in_(select(func.json_each(bindparam("tasks")).table_valued("value").c.value))), "key tasks most"
+)
+_LET_OUT_BEST = Statement(
+    update(jobs).where(jobs.c.id.in_(_OF_KEY.with_only_columns(jobs.c.id))).values(blocked_by=null()), "key most"
+)
+_ANY = Statement(select(jobs.c.id).where(_IS_BLOCKED).limit(const(1)))
 # From one key to the next in the index, however many jobs each has.
 _KEYS = Statement(
     text(
@@ -67,20 +57,25 @@ def park(conn: Connection, job_ids: Sequence[int], key: str) -> None:
     _PARK.run(conn, (codec.encode(list(job_ids)), key))
 
 
-def let_out(conn: Connection, key: str, most: int) -> int:
-    """Let the best of those that wait for `key` be claimed again, and return how many that were."""
-    return int(_LET_OUT.run(conn, (key, most)).rowcount) if most > 0 else 0
+def line(conn: Connection, key: str, tasks: Sequence[str], most: int) -> list[Row]:
+    """Return the best of those that wait for `key`, of these tasks."""
+    return list(_LINE.run(conn, (key, codec.encode(list(tasks)), most)).fetchall())
+
+
+def let_out(conn: Connection, job_ids: Sequence[int]) -> None:
+    """Let jobs be claimed again."""
+    if job_ids:
+        _LET_OUT.run(conn, (codec.encode(list(job_ids)),))
+
+
+def let_out_best(conn: Connection, key: str, most: int) -> int:
+    """Let the best of those that wait for `key` be claimed again, whatever else is in their way; return how many that were."""
+    return int(_LET_OUT_BEST.run(conn, (key, most)).rowcount) if most > 0 else 0
 
 
 def are_there(conn: Connection) -> bool:
     """Tell whether any job is blocked."""
     return _ANY.run(conn).fetchone() is not None
-
-
-def best(conn: Connection, key: str) -> tuple[int, str, str, str] | None:
-    """Return id, task, queue and arguments of the first one that waits for `key`."""
-    row: tuple[int, str, str, str] | None = _BEST.run(conn, (key,)).fetchone()
-    return row
 
 
 def keys(conn: Connection, after: str, most: int) -> list[str]:

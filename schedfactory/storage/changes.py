@@ -71,7 +71,7 @@ def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> 
                 error=null(),
                 cancel_requested_at=null(),
                 blocked_by=null(),
-                limit_keys=null(),
+                limit_keys=case((jobs.c.leftover == const(1), jobs.c.limit_keys), else_=null()),
                 unique_fence=case((jobs.c.unique_fence < jobs.c.fence, jobs.c.fence), else_=jobs.c.unique_fence),
                 node=case((jobs.c.leftover == const(1), jobs.c.node), else_=null()),
                 worker=case((jobs.c.leftover == const(1), jobs.c.worker), else_=null()),

@@ -14,6 +14,7 @@ from schedfactory.storage.finish import Ended
 from schedfactory.storage.statement import Row
 
 Due = Callable[[int], list[Row]]
+Fits = Callable[[Row, Sequence[Row]], bool]
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Intake:
 
 
 class Shape(NamedTuple):
-    """Which rows may start, the best first, and when to look again, where that is known."""
+    """Which rows may start, the best first, and when to look again, where that is known; at once where that has passed."""
 
     rows: list[Row]
     again_at: datetime | None = None
@@ -48,13 +49,14 @@ class Feature:
     def enqueuing(self, conn: Connection, intake: Intake, now: datetime) -> None:
         """Change what is about to be stored, or raise what refuses it."""
 
-    def shape_claim(self, conn: Connection, due: Due, free: int, ahead: int, now: datetime) -> Shape:  # noqa: ARG002
+    def shape_claim(self, conn: Connection, due: Due, free: int, ahead: int, now: datetime, fits: Fits) -> Shape:  # noqa: ARG002
         """Return which due rows may start.
 
         Args:
-            due: gives that many of the best rows that are due.
+            due: gives that many of the best rows that are due, or more.
             free: for how many there are workers.
             ahead: how many more may be claimed ahead of them.
+            fits: tells whether a row has a slot of its queue on this node, beside those that are chosen.
         """
         return Shape(due(free + ahead))
 
@@ -79,17 +81,17 @@ class Seams:
         self.finished = [one for one in features if _joins(one, Feature.finished)]
         self.ticking = [one for one in features if _joins(one, Feature.tick)]
 
-    def shape(self, conn: Connection, due: Due, free: int, ahead: int, now: datetime) -> Shape:
+    def shape(self, conn: Connection, due: Due, free: int, ahead: int, now: datetime, fits: Fits) -> Shape:
         """Return which due rows may start, as all features see it."""
         again: list[datetime] = []
         for feature in self.shaping:
-            due = _shaped(feature, conn, due, ahead, now, again)
+            due = _shaped(feature, conn, due, ahead, now, fits, again)
         return Shape(due(free + ahead), min(again, default=None))
 
 
-def _shaped(feature: Feature, conn: Connection, due: Due, ahead: int, now: datetime, again: list[datetime]) -> Due:
+def _shaped(feature: Feature, conn: Connection, due: Due, ahead: int, now: datetime, fits: Fits, again: list[datetime]) -> Due:
     def shaped(most: int) -> list[Row]:
-        shape = feature.shape_claim(conn, due, most - ahead, ahead, now)
+        shape = feature.shape_claim(conn, due, most - ahead, ahead, now, fits)
         again.extend([] if shape.again_at is None else [shape.again_at])
         return shape.rows
 

@@ -106,7 +106,13 @@ blocked = Index(
 )
 # A key is held while the job is unfinished, and has not been claimed more often than `unique_fence` says.
 unique = Index("schedfactory_jobs_unique", jobs.c.task, jobs.c.unique_key, unique=True, sqlite_where=text(HOLDS_KEY))
-keyed = Index("schedfactory_jobs_keyed", jobs.c.task, jobs.c.unique_key, sqlite_where=text("unique_key IS NOT NULL"))
+keyed = Index(
+    "schedfactory_jobs_keyed",
+    jobs.c.task,
+    jobs.c.unique_key,
+    jobs.c.finished_at,
+    sqlite_where=text("unique_key IS NOT NULL AND finished_at IS NOT NULL"),
+)
 scheduled = Index("schedfactory_jobs_scheduled", jobs.c.run_at, jobs.c.queue, sqlite_where=text("status = 'scheduled'"))
 running = Index("schedfactory_jobs_running", jobs.c.node, jobs.c.queue, sqlite_where=text("status = 'running'"))
 waiting = Index("schedfactory_jobs_waiting", jobs.c.queue, sqlite_where=text("status = 'waiting'"))

@@ -93,6 +93,13 @@ def duplicate(path: Path) -> None:
         task.options(unique=Unique(on_conflict="raise")).enqueue(1)
 
 
+def queue_full(path: Path) -> None:
+    scheduler, task = give(path)
+    scheduler.queues.set("mail", max_size=1)
+    for _ in range(2):
+        task.options(queue="mail").enqueue(1)
+
+
 def finished(path: Path) -> None:
     give(path)[1].enqueue(1).cancel().update(priority=1)
 
@@ -191,6 +198,7 @@ MISTAKES = [
         errors.DuplicateJob,
         r"give is to be unique, and job 1 \(queued\) has its key '{\"value\":1}'.*on_conflict=\"keep\"",
     ),
+    (queue_full, errors.QueueFull, r"the queue 'mail' holds 1 .*of 1 \(max_size\).*Try again later.*max_size=…"),
     (finished, errors.JobFinished, r"job 1 has ended \(cancelled\).*requeue"),
     (failed, errors.JobFailed, r"job 1 \(give\) failed/error: TypeError: .*wrong"),
     (cancelled, errors.JobCancelled, r"job 1 \(give\) was cancelled/user"),

@@ -375,7 +375,7 @@ HOT = {
     f"{module.__name__.rpartition('.')[2]}.{name}": statement
     for module in (claim, finish, notes, nodes, read)
     for name, statement in vars(module).items()
-    if isinstance(statement, Statement)
+    if isinstance(statement, Statement) and statement is not nodes._LISTED  # which people ask for, seldom
 }
 
 

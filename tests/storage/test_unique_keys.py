@@ -13,9 +13,10 @@ from schedfactory import DuplicateJob, Job, RunningJob, Scheduler, StorageError,
 from schedfactory.model.clock import stamp
 from schedfactory.model.outcome import succeeded
 from schedfactory.storage import claim, enqueue, nodes, sqlite, unique
-from schedfactory.storage.database import Database, _Ticket
+from schedfactory.storage.database import Database
 from schedfactory.storage.locks import LockFile, lock_file
 from schedfactory.storage.statement import Statement
+from schedfactory.storage.ticket import Ticket
 
 Returns = Callable[[Any, RunningJob], Any]
 
@@ -191,7 +192,7 @@ def test_an_unclear_commit_is_judged_by_what_it_has_stored_and_not_by_who_was_ke
 
     def ticket(call: Any) -> Any:
         rows = enqueue.to_rows([call], clock())
-        return _Ticket(lambda conn: enqueue.store(conn, [call], rows, house.seams, clock()), False, 1e18, enqueue.is_there)
+        return Ticket(lambda conn: enqueue.store(conn, [call], rows, house.seams, clock()), False, 1e18, enqueue.is_there)
 
     tickets = {"kept": ticket(work.call()), "new": ticket(work.options(unique="other").call())}
     monkeypatch.setattr(sqlite, "commit", fails)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from sqlalchemy import Connection
 
@@ -14,6 +14,8 @@ from schedfactory.model.limit import Bound, Rate
 
 # Code begins a little after its claim, not always by the same: its own clock must not find one start too many, either.
 MARGIN = timedelta(milliseconds=10)
+# A round may have waited that long for the database since it read the clock; a start later than that was before a step back.
+STEP = timedelta(minutes=1)
 
 
 class Room:
@@ -22,60 +24,62 @@ class Room:
     def __init__(self, conn: Connection, now: datetime) -> None:
         self._conn = conn
         self._now = now
-        self._in_use = rows.slots_in_use(conn)
         self._taken: Counter[str] = Counter()
-        self._latest: dict[tuple[str, str], int] = {}
+        self._latest: dict[tuple[str, Rate], int] = {}
+        self._starts: dict[tuple[str, Rate, int], datetime | None] = {}
 
-    def left(self, bound: Bound, most: int) -> int:
-        """Return how many more may start now, `most` at most."""
+    @cached_property
+    def in_use(self) -> Counter[str]:
+        """How many slots of each key are in use, without what this transaction takes."""
+        return rows.slots_in_use(self._conn)
+
+    def is_left(self, bound: Bound) -> bool:
+        """Tell whether one more may start now."""
         if bound.is_paused:
-            return 0
-        slots = sys.maxsize if bound.concurrency is None else bound.concurrency - self.running(bound)
-        left = min(slots, most)
-        if bound.rate is not None:
-            free = 0
-            while free < left and self._is_past(bound, bound.rate, free):
-                free += 1
-            left = free
-        return max(left, 0)
-
-    def renew(self) -> None:
-        """Take back all that was taken."""
-        self._taken.clear()
-
-    def running(self, bound: Bound) -> int:
-        """Return how many slots are in use."""
-        return self._in_use[bound.key] + self._taken[bound.key]
+            return False
+        if bound.concurrency is not None and self.in_use[bound.key] + self._taken[bound.key] >= bound.concurrency:
+            return False
+        return all(self._again_at(bound.key, rate) is None for rate in bound.rates)
 
     def again_at(self, bound: Bound) -> datetime | None:
-        """Return when the window of a rate has room for one more; None where it has, or no rate is in the way."""
-        if bound.rate is None or bound.is_paused:
+        """Return when the windows of its rates have room for one more; None where they have, or no rate is in the way."""
+        if bound.is_paused or not bound.rates:
             return None
-        start = self._start_before(bound, bound.rate, 0)
-        ripe = None if start is None else start + bound.rate.window + MARGIN
-        return ripe if ripe is not None and ripe > self._now else None
+        return max((at for rate in bound.rates if (at := self._again_at(bound.key, rate)) is not None), default=None)
 
-    def next_start(self, bound: Bound, rate: Rate, ahead: int) -> datetime:
-        """Return when a rate lets one more start, after so many others."""
+    def next_start(self, key: str, rate: Rate, ahead: int) -> datetime:
+        """Return when a rate lets one more start, after so many others. Reads only."""
         windows, rest = divmod(ahead, rate.count)
-        start = self._start_before(bound, rate, rest)
+        number = rows.latest_start(self._conn, key, rate)[0] + 1 + rest - rate.count
+        start = rows.started_at(self._conn, key, rate, number)
         first = self._now if start is None else max(self._now, start + rate.window + MARGIN)
         return first + windows * rate.window
 
     def take(self, bounds: Iterable[Bound]) -> None:
         """Use up what one job needs."""
-        self._taken.update({bound.key for bound in bounds})
+        self._taken.update(bound.key for bound in bounds)
 
-    def _is_past(self, bound: Bound, rate: Rate, more: int) -> bool:
-        start = self._start_before(bound, rate, more)
-        return start is None or start <= self._now - rate.window - MARGIN
+    def renew(self) -> None:
+        """Take back all that was taken."""
+        self._taken.clear()
 
-    def _start_before(self, bound: Bound, rate: Rate, more: int) -> datetime | None:
-        """Return the start that the window of the next start but `more` must not reach; None: there is none."""
-        window = (bound.key, rate.text)
-        if window not in self._latest:
-            self._latest[window] = rows.latest_start(self._conn, bound)
-        number = self._latest[window] + self._taken[bound.key] + 1 + more - rate.count
-        if number > self._latest[window]:
-            return self._now  # one of those that this very transaction starts
-        return rows.started_at(self._conn, bound, number)
+    def _again_at(self, key: str, rate: Rate) -> datetime | None:
+        """Return when a window has room for one more; None: now."""
+        latest = self._latest_start(key, rate)
+        number = latest + self._taken[key] + 1 - rate.count
+        start = self._now if number > latest else self._start(key, rate, number)  # one that this very transaction starts
+        ripe = None if start is None else start + rate.window + MARGIN
+        return ripe if ripe is not None and ripe > self._now else None
+
+    def _latest_start(self, key: str, rate: Rate) -> int:
+        if (key, rate) not in self._latest:
+            number, at = rows.latest_start(self._conn, key, rate)
+            if at is not None and at > self._now + STEP:
+                rows.pull_back_starts(self._conn, key, rate, self._now)
+            self._latest[key, rate] = number
+        return self._latest[key, rate]
+
+    def _start(self, key: str, rate: Rate, number: int) -> datetime | None:
+        if (key, rate, number) not in self._starts:
+            self._starts[key, rate, number] = rows.started_at(self._conn, key, rate, number)
+        return self._starts[key, rate, number]
