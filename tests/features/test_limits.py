@@ -605,7 +605,7 @@ def test_a_call_and_a_row_by_sql_have_the_same_key(players: Any, still: Schedule
     task.enqueue(1.0, other="x")
     sql("INSERT INTO schedfactory_jobs (task, args, status) VALUES ('work', '{\"value\": 1}', 'queued')")
     assert players(workers=5).round() == [1]
-    assert sql("SELECT blocked_by FROM schedfactory_jobs WHERE id > 1") == [("limit:1.0:x",)] * 2
+    assert sql("SELECT blocked_by FROM schedfactory_jobs WHERE id > 1") == [("limit:1:x",)] * 2
 
 
 @pytest.mark.parametrize(
