@@ -83,12 +83,16 @@ class Claim:
             if len(found) == most:
                 return found, parked, True
             bounds = self.bounds(row)
+            if not bounds:
+                if fits(row, found):
+                    found.append(row)
+                continue
             full = self._full(bounds)
             if full is not None:
                 parked[full.key].append(row[_ID])
                 self._left |= {bound.key: bound for bound in bounds if bound is not full}
                 continue
-            if bounds and len(found) >= free:
+            if len(found) >= free:
                 return found, parked, True
             if not fits(row, found):
                 continue
@@ -182,8 +186,10 @@ class Claim:
 def bounds_of(row: Row, tasks: TaskRegistry, queues: Mapping[str, Bound]) -> tuple[Bound, ...]:
     """Return what counts for a row, one bound a key; none by a key whose arguments do not fit, of which its run will tell."""
     queue = queues.get(row[_QUEUE])
-    found: dict[str, Bound] = {} if queue is None else {queue.key: queue}
     task = tasks.find(row[_TASK])
+    if queue is None and (task is None or not task.limits):
+        return ()
+    found: dict[str, Bound] = {} if queue is None else {queue.key: queue}
     for limit in () if task is None else task.limits:
         try:
             bound = limit.bound(row[_ARGS])
