@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Bench, Figure
-from schedfactory import Scheduler
+from schedfactory import Limit, Scheduler
 
 ROWS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 THREADS = (1, 2, 4, 8, 16, 32, 64)
 PROCESSES = (1, 2, 4, 8)
 PAYLOADS = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+BLOCKED = 10_000
 DRAINED = (10_000, 100_000, 1_000_000)
 # As a history, or for later, of rows that no round looks at.
 _FILL = """
@@ -102,7 +103,29 @@ def memory(bench: Bench) -> list[Figure]:
     return found
 
 
-SCENARIOS = [rows, threads, processes, payloads, memory]
+def limits(bench: Bench) -> list[Figure]:
+    """Jobs without a limit, where nothing is limited, where something else is, and beside blocked jobs of higher priority."""
+    found = []
+    for what in ("where nothing is limited", "where something else is limited", f"beside {BLOCKED:,} blocked jobs"):
+        with closing(_scheduler(bench, "normal")) as scheduler:
+            if what != "where nothing is limited":
+                scheduler.queues.set("other", concurrency=1)
+                other = scheduler.task(name="other", priority=100, limit=Limit(rate="1/d"))(nothing)
+                number = 1 if what == "where something else is limited" else bench.many(BLOCKED) + 1
+                scheduler.enqueue_many([other.call("x") for _ in range(number)])
+                scheduler.run_due()
+            for round_ in ("at first", "later"):
+                task, count = scheduler.tasks.get("nothing"), bench.many(20_000)
+                last = scheduler.enqueue_many([task.call("x") for _ in range(count)])[-1]
+                began = time.perf_counter()
+                with scheduler.running(4):
+                    last.wait("30m")
+                    took = time.perf_counter() - began
+                found.append(Figure(f"drained {what}, {round_}", count / took, "jobs/s"))
+    return found
+
+
+SCENARIOS = [rows, threads, processes, payloads, memory, limits]
 _ROOT = Path(__file__).parent.parent
 
 

@@ -36,9 +36,17 @@ def test_the_stages_of_a_job_add_up_to_the_whole(tmp_path: Path) -> None:
         assert all(value >= 0 for value in parts.values())
 
 
-def test_growth_is_measured_over_rows_threads_processes_payloads_and_memory(tmp_path: Path) -> None:
+def test_growth_is_measured_over_rows_threads_processes_payloads_memory_and_limits(tmp_path: Path) -> None:
     names = run(tmp_path, "growth")
-    for part in ("succeeded jobs", "scheduled jobs", "64 workers", "8 processes", "1,000,000 bytes", "have added"):
+    for part in (
+        "succeeded jobs",
+        "scheduled jobs",
+        "64 workers",
+        "8 processes",
+        "1,000,000 bytes",
+        "have added",
+        "blocked jobs",
+    ):
         assert any(part in name for name in names)
 
 

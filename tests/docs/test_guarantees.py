@@ -29,6 +29,8 @@ PROMISES = {
     "G14": "After `stop()` returns nothing starts; unfinished jobs stay owned until their code or process ends.",
     "G15": "A live process never drops a finished result: it retries until stored and claims nothing meanwhile.",
     "G16": "Nothing in a row is imported, unpickled or evaluated.",
+    "G17": "No limit is ever exceeded: over all nodes no more jobs run at the same time, and no more start in any window, than "
+    "it says, also when processes die.",
 }
 _ROW = re.compile(r"^\| (G\d+) \| (.+?) \| (.+?) \|$", re.M)
 _TEST = re.compile(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)")

@@ -83,12 +83,16 @@ class Claim:
             if len(found) == most:
                 return found, parked, True
             bounds = self.bounds(row)
+            if not bounds:
+                if fits(row, found):
+                    found.append(row)
+                continue
             full = self._full(bounds)
             if full is not None:
                 parked[full.key].append(row[_ID])
                 self._left |= {bound.key: bound for bound in bounds if bound is not full}
                 continue
-            if bounds and len(found) >= free:
+            if len(found) >= free:
                 return found, parked, True
             if not fits(row, found):
                 continue
@@ -186,9 +190,12 @@ def bounds_of(row: Row, tasks: TaskRegistry, queues: Mapping[str, Bound]) -> tup
 
 def bounds_for(task: str, queue: str, args: str, tasks: TaskRegistry, queues: Mapping[str, Bound]) -> tuple[Bound, ...]:
     """Return what counts for a job; see `bounds_of`."""
-    found: dict[str, Bound] = {queues[queue].key: queues[queue]} if queue in queues else {}
     known = tasks.find(task)
-    for limit in () if known is None else known.limits:
+    limits = () if known is None else known.limits
+    if queue not in queues and not limits:
+        return ()
+    found: dict[str, Bound] = {queues[queue].key: queues[queue]} if queue in queues else {}
+    for limit in limits:
         try:
             bound = limit.bound(args)
         except Exception:  # noqa: BLE001, S112 - whatever the user's types say
