@@ -100,4 +100,4 @@ def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: An
 # Calls of functions, steps of SQLite; for one job.
 ENQUEUE = (112, 180)
 BULK = (21.5, 125)
-DRAIN = (128, 325)
+DRAIN = (128, 335)
