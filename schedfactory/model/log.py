@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 
 from schedfactory.model.outcome import clean
 
@@ -40,10 +39,10 @@ class Lines:
             if self._dropped or self._kept >= MOST_LINES or self._size + len(message) > MOST_TEXT:
                 self._dropped += 1
                 return self._dropped >= 2 * self._said_of_dropped and self._tell_dropped(at)
-            self._kept += 1
+            number = self._kept = self._kept + 1  # its own, also where a signal's handler comes in between from here on
             self._size += len(message)
             name = None if logger is None else clean(logger, _LONGEST_NAME)
-            self.pending.append((self._kept, at, clean(level, _LONGEST_NAME), name, message))
+            self.pending.append((number, at, clean(level, _LONGEST_NAME), name, message))
             return True
 
     def relay(self, lines: Sequence[Line]) -> None:
@@ -59,14 +58,13 @@ class Lines:
 
     def peek(self, most: int) -> list[Line]:
         """Return the oldest lines; they stay until they are discarded."""
-        with self._guard:
-            return list(islice(self.pending, most))
+        # By their place: what is added meanwhile, by a signal's handler in this very thread too, spoils an iteration.
+        return [self.pending[place] for place in range(min(most, len(self.pending)))]
 
     def discard(self, number: int) -> None:
         """Forget so many of the oldest lines, which are stored now."""
-        with self._guard:
-            for _ in range(number):
-                self.pending.popleft()
+        for _ in range(number):
+            self.pending.popleft()
 
     def _tell_dropped(self, at: datetime) -> bool:
         self._said_of_dropped = self._dropped

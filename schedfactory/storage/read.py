@@ -57,7 +57,7 @@ _STATS = Statement(
                 UNION ALL SELECT queue, run_at FROM schedfactory_jobs
                 WHERE blocked_by IS NOT NULL AND status = 'queued' AND node IS NULL
             ) GROUP BY queue
-        ) AS d ON d.queue = s.queue ORDER BY s.queue
+        ) AS d ON d.queue = s.queue
         """
     )
 )
@@ -88,10 +88,11 @@ def get(conn: Connection, job_id: int) -> Row | None:
 
 def stats(conn: Connection) -> list[QueueStats]:
     """Return how many jobs each queue has. It looks through the indexes of what has not ended."""
-    return [
+    found = [
         QueueStats(queue, waiting, scheduled, queued, running, succeeded, failed, cancelled, read_optional_moment(due_at))
         for queue, waiting, scheduled, queued, running, succeeded, failed, cancelled, due_at in _STATS.run(conn).fetchall()
     ]
+    return sorted(found, key=lambda one: one.queue)
 
 
 def find(conn: Connection, condition: ColumnElement[bool], limit: int) -> list[Row]:

@@ -17,7 +17,7 @@ def test_the_version_is_printed(cli):
 def test_the_commands_are_those_that_exist(cli):
     said = cli("--help").stdout.partition("Commands:")[2]
     names = [line.split()[0] for line in said.splitlines() if line.strip()]
-    assert " ".join(names) == "demo run enqueue jobs show wait cancel requeue prune backup doctor migrate"
+    assert " ".join(names) == "demo run enqueue jobs show wait stats tail cancel requeue prune backup doctor migrate"
 
 
 def test_an_unknown_command_is_bad_usage_with_exit_code_2(cli):

@@ -7,10 +7,10 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from conftest import COMMAND
 
 from schedfactory import Scheduler
 from schedfactory.cli.stats import Pace
@@ -55,7 +55,7 @@ def test_stats_of_no_jobs_prints_nothing_on_standard_output(cli, folder):
 
 def test_stats_on_a_terminal_goes_on_until_ctrl_c_which_is_exit_code_0(folder, filled):
     ours, theirs = pty.openpty()
-    command = [*COMMAND, "--database", str(filled), "stats"]
+    command = [sys.executable, "-m", "schedfactory", "--database", str(filled), "stats"]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environment)
     os.close(theirs)
