@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import Connection
 
@@ -23,6 +24,7 @@ _LOOKS = 100
 _PARKED_AT_ONCE = 1_000
 _BEYOND = 20  # rows of a line that are looked at beyond those that are wanted
 OPENED_AT_ONCE = 2_000  # rows of a line whose limit is no more
+End = Literal["settled", "changed", "none left"]
 
 
 class Claim:
@@ -56,32 +58,33 @@ class Claim:
         There may be more than can be looked at at once; then `is_done` is False.
         """
         found: list[Row] = []
-        count = 0
-        for look in range(_LOOKS):
-            asked = max(most, _LOOKED_AT) if look else most
+        count, asked = 0, min(most, free + _BEYOND)  # few, where what is due is limited, and nothing goes ahead
+        for _ in range(_LOOKS):
             candidates = due(asked)
-            found, parked, is_whole = self._look(candidates, free, most, fits)
+            found, parked, end = self._look(candidates, free, most, fits)
             for key, ids in parked.items():
                 blocked.park(self._conn, ids, key)
                 count += len(ids)
-            if is_whole and (not parked or len(found) == most or len(candidates) < asked):
-                self.is_done = True
+            if end == "none left" and (len(candidates) < asked or (asked >= most and not parked)):
+                end = "changed" if self._fill(free, found, fits) else "settled"
+            self.is_done = end == "settled"
+            if self.is_done or count >= _PARKED_AT_ONCE:
                 break
-            if count >= _PARKED_AT_ONCE:
-                break
+            asked = max(most, _LOOKED_AT if count else 0)
         return found
 
-    def _look(
-        self, candidates: Sequence[Row], free: int, most: int, fits: Fits
-    ) -> tuple[list[Row], dict[str, list[int]], bool]:
-        """Return who may start, the ids to be set apart, by key, and whether to look again: others were let out meanwhile."""
+    def _look(self, candidates: Sequence[Row], free: int, most: int, fits: Fits) -> tuple[list[Row], dict[str, list[int]], End]:
+        """Return who may start, the ids to be set apart, by key, and why the look ended.
+
+        That may be because better ones were let out meanwhile ("changed"); those who may start so far still may then.
+        """
         self.room.renew()
         self._left.clear()
         found: list[Row] = []
         parked: dict[str, list[int]] = defaultdict(list)
         for row in candidates:
             if len(found) == most:
-                return found, parked, True
+                return found, parked, "settled"
             bounds = self.bounds(row)
             if not bounds:
                 if fits(row, found):
@@ -93,15 +96,15 @@ class Claim:
                 self._left |= {bound.key: bound for bound in bounds if bound is not full}
                 continue
             if len(found) >= free:
-                return found, parked, True
+                return found, parked, "settled"
             if not fits(row, found):
                 continue
             if any(self.let_out(bound.key, free - len(found), fits, found, before=row) for bound in bounds):
-                return found, parked, False
+                return found, parked, "changed"
             self.room.take(bounds)
             self._left |= {bound.key: bound for bound in bounds}
             found.append(row)
-        return found, parked, not self._fill(free, found, fits)
+        return found, parked, "settled" if len(found) == most else "none left"
 
     def _fill(self, free: int, found: list[Row], fits: Fits) -> bool:
         """Let out those that wait for what the rows so far leave, if workers are left as well; return whether any were."""
