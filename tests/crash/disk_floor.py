@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from schedfactory import Scheduler, StorageError, WaitTimeout
 from schedfactory.model.job import FINAL
 from schedfactory.running.dispatcher import Dispatcher
-from schedfactory.storage import claim
-from schedfactory.storage.database import Database
+from schedfactory.storage import claim, database
 
 SMALL = 2_000  # bytes of a result
 LONG_S = 20.0  # only a hang takes this long
@@ -163,10 +163,10 @@ def drop_results() -> None:
 def believe_the_error() -> None:
     """Take a commit that failed for one that has not happened, without a look."""
 
-    def find_out(self: Database, batch: Any, error: Exception) -> Exception:
-        return StorageError(f"{error}. Nothing was stored.", str(self.path))
+    def find_out(batch: Any, read: Any, error: Exception, path: Path) -> Exception:
+        return StorageError(f"{error}. Nothing was stored.", str(path))
 
-    Database._find_out = find_out
+    database.find_out = find_out
 
 
 def forget_unclear_claims() -> None:

@@ -30,8 +30,10 @@ from schedfactory.storage import nodes
 SLACK_S = 10.0  # over what is promised, because the machine may be busy
 STOP_S = 0.5
 SHORT_STOP = f"""
+import schedfactory.running.orders
 import schedfactory.scheduler
 
+schedfactory.running.orders.PATIENCE_S = {STOP_S}
 schedfactory.scheduler.STOP_S = {STOP_S}
 Scheduler.stop.__defaults__ = ({STOP_S},)
 """

@@ -110,7 +110,10 @@ def a_claim_that_takes_any_job(patch: pytest.MonkeyPatch) -> None:
 
 def a_job_that_must_not_start_again_and_does(patch: pytest.MonkeyPatch) -> None:
     real = enqueue.to_rows
-    patch.setattr(enqueue, "to_rows", lambda calls, now: [(*row[:-1], "requeue") for row in real(calls, now)])
+    place = enqueue._COLUMNS.index("on_crash")
+    patch.setattr(
+        enqueue, "to_rows", lambda calls, now: [(*row[:place], "requeue", *row[place + 1 :]) for row in real(calls, now)]
+    )
 
 
 def ends_that_are_dropped_when_the_database_fails(patch: pytest.MonkeyPatch) -> None:
@@ -127,7 +130,8 @@ def an_enqueue_that_is_repeated_after_an_unclear_commit(patch: pytest.MonkeyPatc
     write = Database.write
 
     def again(database: Database, work: Any, **how: Any) -> Any:
-        how.pop("was_stored", None)
+        if how.pop("was_stored", None) is None:  # a round of a node, which looks at what it has in hand
+            return write(database, work, **how)
         try:
             return write(database, work, **how)
         except Exception as error:

@@ -179,7 +179,7 @@ def test_a_rescue_takes_only_what_the_dead_node_ran(table, other):
 @pytest.mark.parametrize("other", [{"status": "failed"}, {"node": ELSEWHERE}], ids=str)
 def test_a_note_of_the_dead_node_labels_only_what_that_node_ran(table, other):
     job = table.claimed(ahead=True)
-    table.sql("INSERT INTO schedfactory_nodes VALUES (1, 'running', 'h', 'b', 1, 'l', 0, 1, NULL, 0, '2026', NULL)")
+    table.sql("INSERT INTO schedfactory_nodes VALUES (1, 'running', 'h', 'b', 1, 'l', 0, 1, NULL, 0, '2026', NULL, NULL, 0)")
     table.set(**other)
     before = table.all()
     table.write(lambda conn: nodes.rescue(conn, lock({(job.id, job.fence): 5}), HERE, table.clock.now))
@@ -283,7 +283,7 @@ def test_a_cancel_flags_what_runs_and_ends_what_does_not(table):
 
 
 def register(table: Table, path: Any) -> tuple[int, int]:
-    return table.write(lambda conn: nodes.register(conn, lock_file(path), Slots(1), table.clock.now))
+    return table.write(lambda conn: nodes.register(conn, lock_file(path), Slots(1), (), table.clock.now))
 
 
 def lock(begun: dict[tuple[int, int], int] | None = None) -> Any:
