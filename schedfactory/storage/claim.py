@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, null, or_, select, update
+from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
 from schedfactory.model import codec
 from schedfactory.model.clock import stamp, unstamp
@@ -25,7 +25,6 @@ def _listed(name: str) -> Any:
     return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
-_IS_FREE = and_(jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None))
 _EXPIRE = Statement(
     update(jobs)
     .where(
@@ -52,7 +51,9 @@ _PROMOTE = Statement(
 )
 _DUE = (
     select(*(jobs.c[name] for name in CLAIMED))
-    .where(_IS_FREE, jobs.c.task.in_(_listed("tasks")))
+    .where(
+        jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None), jobs.c.task.in_(_listed("tasks"))
+    )
     .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
     .limit(bindparam("most"))
 )
@@ -71,11 +72,15 @@ _TAKEN = {
     "progress_message": null(),
 }
 _TAKE = Statement(
-    update(jobs).where(jobs.c.id == bindparam("job"), _IS_FREE).values(_TAKEN | {"worker": bindparam("by_worker")}),
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"), jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None))
+    .values(_TAKEN | {"worker": bindparam("by_worker")}),
     "job by_node by_worker now",
 )
 _TAKE_AHEAD = Statement(
-    update(jobs).where(jobs.c.id.in_(_listed("jobs")), _IS_FREE).values(_TAKEN | {"worker": null()}),
+    update(jobs)
+    .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None))
+    .values(_TAKEN | {"worker": null()}),
     "jobs by_node now",
 )
 _REFUSE = Statement(

@@ -71,7 +71,7 @@ def test_the_guards_are_found():
     names = [guard.name for guard in FOUND]
     assert len(names) > 35
     for statement in (
-        "claim: _IS_FREE:",
+        "claim: _TAKE:",
         "claim: _GIVE_BACK:",
         "finish: _MINE:",
         "finish: _RELEASE:",
