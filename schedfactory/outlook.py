@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from schedfactory.model.job import Job
 from schedfactory.model.limit import Bound
 from schedfactory.model.node import NodeInfo
 from schedfactory.model.registry import TaskRegistry
+from schedfactory.model.slots import Pool
 from schedfactory.storage import blocked, outlook
 from schedfactory.storage.outlook import Place
 
@@ -108,22 +110,31 @@ class Outlook:
 
     def _of_order(self, job_id: int, job: Place, nodes: Sequence[NodeInfo]) -> Explanation:
         tasks = {task for node in nodes for task in node.tasks}
-        served = (
-            None if any(_serves(node, None) for node in nodes) else {queue for node in nodes for queue in node.queues or ()}
-        )
-        first = outlook.ahead(self._conn, job_id, job, stamp(self._now), tasks, served)
-        workers = sum(node.workers for node in nodes)
-        free = sum(max(node.workers - node.busy, 0) for node in nodes)
+        pools = [(node, _pool(node, job.queue)) for node in nodes]
+        first: Counter[str] = Counter()
+        for task, queue, jobs in outlook.ahead(self._conn, job_id, job, stamp(self._now), tasks):
+            if any(pool.serves(queue) for _, pool in pools):
+                first[task] += jobs
+        workers = sum(min(node.workers, pool.size or node.workers) for node, pool in pools)
+        free = sum(self._free(node, pool) for node, pool in pools)
         ahead = sum(first.values())
         starts_at = self._estimate(first, workers, free)
         if not ahead:
-            when = "a worker is free" if free else "the next worker that is free takes it"
+            when = "a worker is free" if free else "the next worker that is free for its queue takes it"
             return _told("next", f"It is the next one: {when}.", 0, starts_at)
         return _told(
             "ahead", f"{_others(ahead)}, by priority or because they are due longer, for {workers} workers.", ahead, starts_at
         )
 
-    def _estimate(self, first: dict[str, int], workers: int, free: int) -> datetime | None:
+    def _free(self, node: NodeInfo, pool: Pool) -> int:
+        """Return how many workers of a node could take a job of this pool now."""
+        free = node.workers - node.busy
+        if pool.size is not None:
+            running = outlook.running_on(self._conn, node.id)
+            free = min(free, pool.size - sum(jobs for queue, jobs in running.items() if pool.serves(queue)))
+        return max(free, 0)
+
+    def _estimate(self, first: Mapping[str, int], workers: int, free: int) -> datetime | None:
         """Return when the workers should come to it, by how long each task usually takes."""
         if not workers or (free and not first):
             return self._now if workers else None
@@ -149,8 +160,17 @@ def _ended(job: Job[Any]) -> str:
     return f"{job.status}{reason} at {job.finished_at}"
 
 
-def _serves(node: NodeInfo, queue: str | None) -> bool:
-    """Tell whether a node serves a queue; None: any."""
+def _pool(node: NodeInfo, queue: str) -> Pool:
+    """Return which slots of a node that serves a queue its jobs take."""
+    said = node.queues
+    if not isinstance(said, Mapping):
+        return Pool(None if said is None else tuple(said))
+    named = tuple(name for name in said if name != "*")
+    return Pool((queue,), (), said[queue]) if queue in said else Pool(None, named, said["*"])
+
+
+def _serves(node: NodeInfo, queue: str) -> bool:
+    """Tell whether a node serves a queue."""
     return node.queues is None or "*" in node.queues or queue in node.queues
 
 

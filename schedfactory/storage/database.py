@@ -268,7 +268,8 @@ class Database:
         committing: sqlite3.Connection | None = None
         try:
             _, writer, driver = self._open()
-            deadline = batch[-1].deadline
+            # Of who stands by: none of its own, and those that come after it have theirs.
+            deadline = min(batch[-1].deadline, Monotonic.now() + self._lock_timeout_s)
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)

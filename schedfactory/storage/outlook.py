@@ -25,18 +25,17 @@ _GOES_FIRST = """
 _AHEAD = Statement(
     text(
         f"""
-        SELECT task, count(*) FROM (
+        SELECT task, queue, count(*) FROM (
             SELECT task, queue FROM schedfactory_jobs
             WHERE status = 'queued' AND node IS NULL AND blocked_by IS NULL AND {_GOES_FIRST}
             UNION ALL
             SELECT task, queue FROM schedfactory_jobs WHERE status = 'scheduled' AND run_at <= :now AND {_GOES_FIRST}
         )
         WHERE task IN (SELECT value FROM json_each(:tasks))
-        AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-        GROUP BY task
+        GROUP BY task, queue
         """
     ),
-    "job priority run_at now tasks queues",
+    "job priority run_at now tasks",
 )
 _BLOCKED_AHEAD = Statement(
     text(
@@ -46,6 +45,9 @@ _BLOCKED_AHEAD = Statement(
         """
     ),
     "job priority run_at key",
+)
+_RUNNING_ON = Statement(
+    text("SELECT queue, count(*) FROM schedfactory_jobs WHERE status = 'running' AND node = :by_node GROUP BY queue"), "by_node"
 )
 # Of the latest jobs only: the walk along the ids costs the same beside any history.
 _USUAL = Statement(
@@ -82,18 +84,20 @@ def place(conn: Connection, job_id: int) -> Place | None:
     return None if row is None else Place(*row)
 
 
-def ahead(
-    conn: Connection, job_id: int, job: Place, now: str, tasks: Collection[str], queues: Collection[str] | None
-) -> dict[str, int]:
-    """Return how many due jobs go first, by task, of those that nodes with these tasks and queues (None: all) would run."""
-    names = None if queues is None else codec.encode(sorted(queues))
-    values = (job_id, job.priority, job.run_at, now, codec.encode(sorted(tasks)), names)
-    return dict(_AHEAD.run(conn, values).fetchall())
+def ahead(conn: Connection, job_id: int, job: Place, now: str, tasks: Collection[str]) -> list[tuple[str, str, int]]:
+    """Return how many due jobs of these tasks go first, by task and queue."""
+    values = (job_id, job.priority, job.run_at, now, codec.encode(sorted(tasks)))
+    return list(_AHEAD.run(conn, values).fetchall())
 
 
 def blocked_ahead(conn: Connection, job_id: int, job: Place, key: str) -> int:
     """Return how many of those that wait for the same room go first."""
     return int(_BLOCKED_AHEAD.run(conn, (job_id, job.priority, job.run_at, key)).fetchone()[0])
+
+
+def running_on(conn: Connection, node: int) -> dict[str, int]:
+    """Return how many jobs of each queue a node runs."""
+    return dict(_RUNNING_ON.run(conn, (node,)).fetchall())
 
 
 def usual_seconds(conn: Connection) -> dict[str, float]:

@@ -189,6 +189,20 @@ def test_jobs_that_no_able_node_would_run_are_not_ahead(scheduler: Scheduler, bu
     assert code(busy.enqueue()) == "next"
 
 
+def test_slots_of_other_queues_are_neither_free_for_a_job_nor_are_their_jobs_ahead(scheduler: Scheduler, gate: Any) -> None:
+    @scheduler.task(name="work")
+    def work() -> None:
+        gate()
+
+    scheduler.start(queues={"mail": 1, "*": 1})
+    work.options(queue="mail").enqueue()
+    gate.await_arrivals()
+    second = work.options(queue="mail").enqueue()
+    found = second.explain()
+    assert (found.code, found.estimated_start, "a worker is free" in found.text) == ("next", None, False)
+    assert "a worker is free" in work.options(queue="other", delay="1h").enqueue().update(run_at=second.run_at).explain().text
+
+
 def test_an_explanation_reads_as_its_text(noop: Any) -> None:
     found = noop.enqueue().explain()
     assert str(found) == found.text

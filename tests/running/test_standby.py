@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from schedfactory import Scheduler, StorageError, tables
+from schedfactory import DatabaseBusy, Scheduler, StorageError, tables
 from schedfactory.storage.database import Database
 
 
@@ -144,3 +145,33 @@ def test_an_interrupt_of_the_thread_that_carries_it_out_leaves_it_to_its_own(dat
     assert ran_on == ["MainThread", "own"]
     with database.read() as conn:
         assert [row.task for row in conn.execute(tables.jobs.select())] == ["standby"]
+
+
+def test_what_is_left_to_its_own_thread_waits_no_longer_than_the_lock_timeout(path: Path) -> None:
+    database = Database(path, "full", 0.1, True)
+    interrupts = [KeyboardInterrupt()]
+
+    def work(conn: Connection) -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    ticket = database.stand_by(work, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        database.write(insert("interrupted"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    raised: list[BaseException] = []
+
+    def relieve() -> None:
+        with pytest.raises(DatabaseBusy) as caught:
+            database.relieve(ticket)
+        raised.append(caught.value)
+
+    own = threading.Thread(target=relieve, daemon=True)
+    own.start()
+    own.join(30)
+    other.execute("ROLLBACK")
+    other.close()
+    own.join(30)
+    assert raised
+    database.close()
