@@ -50,8 +50,8 @@ def show(source: Source, /, job_id: int, is_json: bool) -> None:
         attempts, logs = job.attempts(), job.logs()
     if is_json:
         parts = {
-            "attempts": [render.json_of_attempt(one) for one in attempts],
-            "logs": [render.json_of_line(one) for one in logs],
+            "attempts": [render.json_of_fields(one) for one in attempts],
+            "logs": [render.json_of_fields(one) for one in logs],
         }
         render.print_json(render.json_of(job) | parts)
     else:
@@ -69,8 +69,7 @@ def explain(source: Source, /, job_id: int, is_json: bool) -> None:
     with source.scheduler() as scheduler:
         found = existing(scheduler, job_id).explain()
     if is_json:
-        start = None if found.estimated_start is None else found.estimated_start.isoformat()
-        render.print_json({"code": found.code, "text": found.text, "ahead": found.ahead, "estimated_start": start})
+        render.print_json(render.json_of_fields(found))
     else:
         click.echo(f"job {job_id} [{found.code}] {found.text}")
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
+from rich.console import RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schedfactory import Job
-from schedfactory.cli.render import make_console, make_table
+from schedfactory.cli.render import make_console
 
 Say = Callable[[str], None]
 _BAR = 24
@@ -34,15 +35,15 @@ def watching(jobs: Sequence[Job[Any]], *, stderr: bool = False) -> Iterator[Say]
         yield lambda line: console.print(line, soft_wrap=True)
 
 
-def keep_showing(heads: Sequence[str], rows: Callable[[], Sequence[Sequence[str]]]) -> bool:
-    """Show a table, and again what has become of it, until Ctrl-C; return False where the output is no terminal."""
+def keep_showing(view: Callable[[], RenderableType]) -> bool:
+    """Show a view, and again what has become of it, until Ctrl-C; return False where the output is no terminal."""
     console = make_console()
     if not console.is_terminal:
         return False
-    with suppress(KeyboardInterrupt), Live(make_table(heads, rows()), console=console, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
+            live.update(view(), refresh=True)
             time.sleep(_PAUSE_S)
-            live.update(make_table(heads, rows()), refresh=True)
     return True
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import click
-from rich.live import Live
 
-from schedfactory import Command, NodeInfo, Scheduler
+from schedfactory import Command, NodeInfo
 from schedfactory.cli import render
 from schedfactory.cli.jobs import ROW, as_json
+from schedfactory.cli.live import keep_showing
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
 _HEADS = ("id", "status", "host", "pid", "started_at (UTC)", "workers", "busy", "queues", "tasks")
-_COLUMNS = ("id", "host", "pid", "started_at", "status", "workers", "busy", "queues", "tasks")
-_LOOK_S = 0.25
 _THREADS = click.IntRange(1, 2**31 - 1)
 
 
@@ -34,26 +30,20 @@ def nodes(ctx: click.Context, source: Source, /, limit: int, once: bool, is_json
     On a terminal the list stays and shows what changes, until Ctrl-C.
     """
     if ctx.invoked_subcommand is not None:
+        if is_json:
+            raise click.UsageError("--json is for the list: schedfactory nodes --json")
         return
     with source.scheduler() as scheduler:
-        if render.make_console().is_terminal and not once and not is_json:
-            _watch(scheduler, limit)
+        is_live = not once and not is_json
+        if is_live and keep_showing(lambda: render.make_table(_HEADS, _rows(scheduler.nodes.list(limit)))):
             return
         found = scheduler.nodes.list(limit)
     if is_json:
-        render.print_json([{name: render.json_value(getattr(node, name)) for name in _COLUMNS} for node in found])
+        render.print_json([render.json_of_fields(node) for node in found])
     elif found:
         render.print_table(_HEADS, _rows(found))
     else:
         click.echo("No node has worked on this database within a week.", err=True)
-
-
-def _watch(scheduler: Scheduler, limit: int) -> None:
-    """Show the nodes until Ctrl-C."""
-    with Live(console=render.make_console(), auto_refresh=False) as live, suppress(KeyboardInterrupt):
-        while True:
-            live.update(render.make_table(_HEADS, _rows(scheduler.nodes.list(limit))), refresh=True)
-            threading.Event().wait(_LOOK_S)
 
 
 def _rows(found: Sequence[NodeInfo]) -> list[list[str]]:

@@ -44,7 +44,7 @@ def queues(ctx: click.Context, source: Source, /, is_json: bool) -> None:
         if is_json:
             found = [asdict(queue) for queue in scheduler.queues.list()]
             render.print_json([{name: queue[name] for name in COLUMNS} for queue in found])
-        elif not keep_showing(COLUMNS, lambda: _rows(scheduler)):
+        elif not keep_showing(lambda: render.make_table(COLUMNS, _rows(scheduler))):
             rows = _rows(scheduler)
             if rows:
                 render.print_table(COLUMNS, rows)

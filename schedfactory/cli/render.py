@@ -7,8 +7,9 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -18,9 +19,10 @@ from rich.text import Text
 
 from schedfactory import Attempt, Job, LogLine, tables
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 COLUMNS = tuple(column.name for column in tables.jobs.columns if hasattr(Job, column.name))
-_ATTEMPT = ("number", "status", "reason", "started_at", "finished_at", "node", "worker", "error", "traceback")
-_LINE = ("attempt", "at", "level", "logger", "message")
 _STYLES = {
     "succeeded": "green", "failed": "red", "running": "yellow", "cancelled": "dim", "paused": "magenta", "stopping": "magenta",
     "stopped": "dim", "dead": "red",
@@ -32,17 +34,12 @@ def json_of(job: Job[Any]) -> dict[str, Any]:
     """Return a job as JSON values, by column."""
     # A copy belongs to no scheduler, so its result is the stored JSON even where the app knows the task's types.
     plain = copy.copy(job)
-    return {name: json_value(_column(plain, name)) for name in COLUMNS}
+    return {name: _json_value(_column(plain, name)) for name in COLUMNS}
 
 
-def json_of_attempt(attempt: Attempt) -> dict[str, Any]:
-    """Return an attempt as JSON values."""
-    return {name: json_value(getattr(attempt, name)) for name in _ATTEMPT}
-
-
-def json_of_line(line: LogLine) -> dict[str, Any]:
-    """Return a line of a job's log as JSON values."""
-    return {name: json_value(getattr(line, name)) for name in _LINE}
+def json_of_fields(value: DataclassInstance) -> dict[str, Any]:
+    """Return one of the library's values, such as an `Attempt`, as JSON values by field."""
+    return {field.name: _json_value(getattr(value, field.name)) for field in fields(value)}
 
 
 def print_json(document: Any) -> None:
@@ -173,7 +170,7 @@ def _detail(job: Job[Any]) -> str:
     return _text(found)
 
 
-def json_value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return a value of a column as JSON has it."""
     return value.isoformat() if isinstance(value, datetime) else value
 

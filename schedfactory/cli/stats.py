@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 
 import click
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from schedfactory import QueueStats, Scheduler
 from schedfactory.cli import render
 from schedfactory.cli.jobs import STATUSES, as_json
+from schedfactory.cli.live import keep_showing
 from schedfactory.cli.source import Source, pass_source, with_source
 
-_LOOK_S = 0.5
 _PACE_S = 10.0
 HEADS = ("queue", *STATUSES, "oldest due")
 
@@ -33,11 +31,11 @@ def stats(source: Source, /, is_json: bool) -> None:
 
     On a terminal the table goes on, and tells how many jobs end, until Ctrl-C."""
     with source.scheduler() as scheduler:
-        console = render.make_console()
+        pace = Pace()
         if is_json:
-            render.print_json([asdict(one) | {"oldest_due_at": _iso(one.oldest_due_at)} for one in scheduler.stats()])
-        elif console.is_terminal:
-            _watch(scheduler, console)
+            render.print_json([render.json_of_fields(one) for one in scheduler.stats()])
+        elif keep_showing(lambda: _view(scheduler, pace)):
+            pass
         elif found := scheduler.stats():
             render.print_table(HEADS, rows(found))
         else:
@@ -74,28 +72,13 @@ class Pace:
         return None if last_at <= first_at else (last - first) / (last_at - first_at)
 
 
-def _watch(scheduler: Scheduler, console: Console) -> None:
-    pace = Pace()
-    try:
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                found = scheduler.stats()
-                ended = sum(one.succeeded + one.failed + one.cancelled for one in found)
-                live.update(_view(found, pace.add(time.monotonic(), ended)), refresh=True)
-                time.sleep(_LOOK_S)
-    except KeyboardInterrupt:
-        pass  # that is how one stops to look
-
-
-def _view(found: Sequence[QueueStats], pace: float | None) -> Group:
+def _view(scheduler: Scheduler, pace: Pace) -> Group:
+    found = scheduler.stats()
+    lately = pace.add(time.monotonic(), sum(one.succeeded + one.failed + one.cancelled for one in found))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in HEADS:
         table.add_column(head, no_wrap=True, justify="left" if head == "queue" else "right")
     for row in rows(found):
         table.add_row(*(Text(render.clean(cell)) for cell in row))
-    said = "" if pace is None else f"{pace:.1f} jobs a second have ended lately. "
+    said = "" if lately is None else f"{lately:.1f} jobs a second have ended lately. "
     return Group(table, Text(f"{said}Ctrl-C stops to look.", style="dim"))
-
-
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()

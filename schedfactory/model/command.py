@@ -12,7 +12,6 @@ from schedfactory.model.clock import DurationLike, duration
 from schedfactory.model.errors import NotConfigured
 
 Kind = Literal["pause", "resume", "scale", "quit"]
-KINDS: tuple[Kind, ...] = ("pause", "resume", "scale", "quit")
 DONE, UNDELIVERABLE, DIED = "done", "undeliverable", "the node died"
 
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, bindparam, func, null, select, text, update
+from sqlalchemy import Connection, and_, bindparam, null, select, text, update
 
 from schedfactory.model import codec
 from schedfactory.model.running_job import CLAIMED
-from schedfactory.storage.statement import Row, Statement, const
+from schedfactory.storage.statement import Row, Statement, const, listed
 from schedfactory.storage.tables import jobs
 
 _IS_BLOCKED = and_(jobs.c.blocked_by.is_not(None), jobs.c.status == const("queued"), jobs.c.node.is_(None))
-_THESE = select(func.json_each(bindparam("jobs")).table_valued("value").c.value)
-_PARK = Statement(update(jobs).where(jobs.c.id.in_(_THESE)).values(blocked_by=bindparam("key")), "jobs key")
-_LET_OUT = Statement(update(jobs).where(jobs.c.id.in_(_THESE)).values(blocked_by=null()), "jobs")
+_PARK = Statement(update(jobs).where(jobs.c.id.in_(listed("jobs"))).values(blocked_by=bindparam("key")), "jobs key")
+_LET_OUT = Statement(update(jobs).where(jobs.c.id.in_(listed("jobs"))).values(blocked_by=null()), "jobs")
 _OF_KEY = (
     select(*(jobs.c[name] for name in CLAIMED))
     .where(_IS_BLOCKED, jobs.c.blocked_by == bindparam("key"))
     .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
     .limit(bindparam("most"))
 )
-_LINE = Statement(
-    _OF_KEY.where(jobs.c.task.in_(select(func.json_each(bindparam("tasks")).table_valued("value").c.value))), "key tasks most"
-)
+_LINE = Statement(_OF_KEY.where(jobs.c.task.in_(listed("tasks"))), "key tasks most")
 _LET_OUT_BEST = Statement(
     update(jobs).where(jobs.c.id.in_(_OF_KEY.with_only_columns(jobs.c.id))).values(blocked_by=null()), "key most"
 )

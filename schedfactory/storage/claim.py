@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
@@ -13,16 +13,11 @@ from schedfactory.model.clock import stamp, unstamp
 from schedfactory.model.running_job import CLAIMED
 from schedfactory.model.slots import Pool
 from schedfactory.storage import apart, totals, unique
-from schedfactory.storage.statement import Row, Statement, const
+from schedfactory.storage.statement import Row, Statement, const, listed
 from schedfactory.storage.tables import commands, jobs
 
 # Rows that one round promotes; a full batch means that there are more, and then nothing is claimed yet.
 PROMOTED_AT_ONCE = 10_000
-
-
-def _listed(name: str) -> Any:
-    """One bound JSON list, as the rows of a subquery."""
-    return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
 _EXPIRE = Statement(
@@ -52,14 +47,14 @@ _PROMOTE = Statement(
 _DUE = (
     select(*(jobs.c[name] for name in CLAIMED))
     .where(
-        jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None), jobs.c.task.in_(_listed("tasks"))
+        jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None), jobs.c.task.in_(listed("tasks"))
     )
     .order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
     .limit(bindparam("most"))
 )
 _DUE_ANYWHERE = Statement(_DUE, "tasks most")
-_DUE_ELSEWHERE = Statement(_DUE.where(jobs.c.queue.not_in(_listed("queues"))), "tasks most queues")
-_DUE_IN_QUEUES = Statement(_DUE.where(jobs.c.queue.in_(_listed("queues"))), "tasks most queues")
+_DUE_ELSEWHERE = Statement(_DUE.where(jobs.c.queue.not_in(listed("queues"))), "tasks most queues")
+_DUE_IN_QUEUES = Statement(_DUE.where(jobs.c.queue.in_(listed("queues"))), "tasks most queues")
 _TAKEN = {
     "status": const("running"),
     "reason": null(),
@@ -79,7 +74,7 @@ _TAKE = Statement(
 )
 _TAKE_AHEAD = Statement(
     update(jobs)
-    .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None))
+    .where(jobs.c.id.in_(listed("jobs")), jobs.c.status == const("queued"), jobs.c.node.is_(None), jobs.c.blocked_by.is_(None))
     .values(_TAKEN | {"worker": null()}),
     "jobs by_node now",
 )
@@ -89,7 +84,7 @@ _REFUSE = Statement(
     .values(status=const("failed"), reason=const("error"), error=bindparam("what"), finished_at=bindparam("at")),
     "job what at",
 )
-_FORBID = Statement(update(jobs).where(jobs.c.id.in_(_listed("jobs"))).values(on_crash=const("fail")), "jobs")
+_FORBID = Statement(update(jobs).where(jobs.c.id.in_(listed("jobs"))).values(on_crash=const("fail")), "jobs")
 _GIVE_BACK = Statement(
     update(jobs)
     .where(
@@ -110,7 +105,7 @@ _GIVE_BACK = Statement(
 )
 _CANCEL_RETURNED = Statement(
     update(jobs)
-    .where(jobs.c.id.in_(_listed("jobs")), jobs.c.status == const("queued"), jobs.c.cancel_requested_at.is_not(None))
+    .where(jobs.c.id.in_(listed("jobs")), jobs.c.status == const("queued"), jobs.c.cancel_requested_at.is_not(None))
     .values(status=const("cancelled"), reason=const("user"), finished_at=jobs.c.cancel_requested_at)
     .returning(jobs.c.id),
     "jobs",
@@ -124,7 +119,7 @@ _GIVE_BACK_OTHERS = Statement(
         jobs.c.status == const("running"),
         jobs.c.node == bindparam("by_node"),
         # By fence too: that commit may have claimed a job anew whose older claim is still in hand.
-        func.json_array(jobs.c.id, jobs.c.fence).not_in(_listed("in_hand")),
+        func.json_array(jobs.c.id, jobs.c.fence).not_in(listed("in_hand")),
     )
     .values(status=const("queued"), attempt=jobs.c.attempt - const(1), node=null(), worker=null(), started_at=null())
     .returning(jobs.c.id),

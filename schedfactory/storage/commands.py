@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
@@ -13,15 +13,14 @@ from schedfactory.model.clock import stamp
 from schedfactory.model.command import DIED, DONE, UNDELIVERABLE
 from schedfactory.storage import nodes
 from schedfactory.storage.locks import LockFile
-from schedfactory.storage.statement import Row, Statement, const
+from schedfactory.storage.statement import Row, Statement, const, listed
 from schedfactory.storage.tables import commands
 
-_KEPT = timedelta(days=7)
 _COLUMNS = tuple(
     commands.c[name] for name in ("id", "kind", "node", "worker", "workers", "force", "given_at", "acknowledged_at", "result")
 )
 _IS_PENDING = commands.c.result.is_(None)
-_IN = commands.c.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value))
+_IN = commands.c.id.in_(listed("ids"))
 _GET = Statement(select(*_COLUMNS).where(_IN).order_by(commands.c.id), "ids")
 _LATEST = Statement(select(*_COLUMNS).order_by(commands.c.id.desc()).limit(bindparam("most")), "most")
 _UNTAKEN = Statement(
@@ -145,4 +144,4 @@ def end_unheard(conn: Connection, ids: Sequence[int]) -> list[tuple[int, str]]:
 
 def prune(conn: Connection, now: datetime) -> None:
     """Delete what has been over for a week."""
-    conn.execute(delete(commands).where(commands.c.result.is_not(None), commands.c.given_at < stamp(now - _KEPT)))
+    conn.execute(delete(commands).where(commands.c.result.is_not(None), commands.c.given_at < stamp(now - nodes.KEPT)))

@@ -25,7 +25,7 @@ from schedfactory.storage.locks import LockFile
 from schedfactory.storage.statement import Row, Statement, const
 from schedfactory.storage.tables import attempts, jobs, nodes
 
-_KEPT = timedelta(days=7)
+KEPT = timedelta(days=7)
 _OTHERS = Statement(
     select(nodes.c.id, nodes.c.host, nodes.c.boot_id, nodes.c.lock_file, nodes.c.beat).where(
         nodes.c.status == const("running"), nodes.c.id != bindparam("but")
@@ -58,7 +58,7 @@ _OWNERS = Statement(
 
 def register(conn: Connection, lock: LockFile, slots: Slots, tasks: Sequence[str], now: datetime) -> tuple[int, int]:
     """Add this process as a node and return its id, whose lock it holds before anyone can see the row, and its slot."""
-    conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - _KEPT)))
+    conn.execute(delete(nodes).where(nodes.c.status != const("running"), nodes.c.stopped_at < stamp(now - KEPT)))
     taken = {row[0] for row in conn.execute(select(nodes.c.slot).where(nodes.c.status == const("running")))}
     slot = next(slot for slot in itertools.count() if slot not in taken)
     row = conn.execute(

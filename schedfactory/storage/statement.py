@@ -7,7 +7,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, literal_column
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 
@@ -18,6 +18,11 @@ _MOST_BOUND = 999  # parameters of one statement, before SQLite 3.32
 def const(value: str | int) -> ColumnElement[Any]:
     """Return a constant that stands in the text itself: SQLite uses a partial index only where it can read the condition."""
     return literal_column(f"'{value}'" if isinstance(value, str) else str(value))
+
+
+def listed(name: str) -> Any:
+    """Return the values of the bound parameter `name`, a JSON list: a statement's text is the same however many there are."""
+    return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
 class Statement:
