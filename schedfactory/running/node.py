@@ -17,7 +17,7 @@ from schedfactory.model.slots import Slots
 from schedfactory.running import capture, signals
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Desk
-from schedfactory.running.dispatcher import Dispatcher
+from schedfactory.running.dispatcher import LONGEST_WAIT_S, Dispatcher
 from schedfactory.running.isolated import Isolated
 from schedfactory.running.orders import Orders
 from schedfactory.running.reporter import Reporter
@@ -272,7 +272,8 @@ class Node:
                 if dispatcher.is_draining and not self.busy:
                     break
                 self._shop.database.tend()
-                tick_s = self._ticker.round(self._shop.clock())
+                # While the database does not work, one voice that says so is enough.
+                tick_s = self._ticker.round(self._shop.clock()) if dispatcher.trouble is None else LONGEST_WAIT_S
                 pause_s = min(max(due_at - Monotonic.now(), 0), probe_s, tick_s, order_s)
                 dispatcher.stand_by()
                 try:

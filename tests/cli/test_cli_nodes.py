@@ -38,7 +38,7 @@ def test_nodes_lists_them_as_lines_where_there_is_no_terminal(cli, working, fold
     heads, node = cli(*FILE, "nodes").stdout.splitlines()
     assert heads.split() == ["id", "status", "host", "pid", "started_at", "(UTC)", "workers", "busy", "queues", "tasks"]
     assert node.split()[:2] == ["1", "running"]
-    assert " 2        0     mail, default  add, fail, mail.welcome, slow, sum, welcome" in node
+    assert " 2        0     mail, default  add, fail, mail.welcome, once, slow, sum, sync, welcome" in node
 
 
 def test_nodes_without_any_says_so(cli):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+COMMANDS = "demo run enqueue jobs show explain wait stats tail cancel requeue queues nodes prune backup doctor migrate"
+
 
 def test_the_version_is_printed(cli):
     assert cli("--version").stdout.startswith("schedfactory 0.")
@@ -17,7 +19,7 @@ def test_the_version_is_printed(cli):
 def test_the_commands_are_those_that_exist(cli):
     said = cli("--help").stdout.partition("Commands:")[2]
     names = [line.split()[0] for line in said.splitlines() if line.strip()]
-    assert " ".join(names) == "demo run enqueue jobs show wait stats tail cancel requeue prune backup doctor migrate"
+    assert " ".join(names) == COMMANDS
 
 
 def test_an_unknown_command_is_bad_usage_with_exit_code_2(cli):
