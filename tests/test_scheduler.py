@@ -153,6 +153,20 @@ def test_the_result_of_code_that_ends_after_the_stop_is_stored(scheduler, hold, 
     assert job.refresh().attempt == 1
 
 
+def test_code_that_ends_after_the_close_is_stored_and_the_database_is_closed_again(scheduler, hold, holding):
+    scheduler.start(workers=1)
+    job = hold.enqueue()
+    holding.await_begin()
+    scheduler.stop("1ms")
+    scheduler.close()
+    holding.may_end.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("schedfactory-dispatcher"):
+            thread.join(20)
+    assert not scheduler._house.database.is_open
+    assert job.refresh().status == "succeeded"
+
+
 def test_a_job_that_a_stop_left_running_is_not_taken_by_the_next_start(scheduler, hold, holding, noop):
     scheduler.start(workers=1)
     job = hold.enqueue()

@@ -331,6 +331,8 @@ class Node:
             self._lock.leave()
         self._wake.close()
         self._shop.reporter.tell("node", self.id, "stop", self._shop.clock())
+        if self._shop.database.was_closed:  # while code ran on, whose end has opened it again
+            self._shop.database.close()
         self._has_left.set()
 
     def _sign_off(self) -> None:

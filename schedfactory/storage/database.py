@@ -65,6 +65,7 @@ class Database:
         self._standing: deque[Ticket[Any]] = deque()
         self._connections: Connections | None = None
         self._commits = 0
+        self.was_closed = False
         self._checkpoints = Checkpoints(self.path)
 
     def write(self, work: Work[T], *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
@@ -201,8 +202,9 @@ class Database:
         return self._connections is not None
 
     def close(self) -> None:
-        """Close all connections; the next use opens them again."""
+        """Close all connections; the next use opens them again, and `was_closed` tells it to close them when it is done."""
         with self._leading, self._opening:
+            self.was_closed = True
             self._disconnect()
 
     def _disconnect(self) -> None:
@@ -268,8 +270,9 @@ class Database:
         committing: sqlite3.Connection | None = None
         try:
             _, writer, driver = self._open()
-            # Of who stands by: none of its own, and those that come after it have theirs.
-            deadline = min(batch[-1].deadline, Monotonic.now() + self._lock_timeout_s)
+            deadline = batch[-1].deadline
+            if deadline == math.inf:  # it stood by
+                deadline = Monotonic.now() + self._lock_timeout_s
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 
 COMMAND = (sys.executable, "-m", "schedfactory")
 
@@ -75,19 +76,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command to its end; `code` is the exit code that it must have, `traceback` whether it must print one."""
 
     def run(*arguments: Any, code: int = 0, traceback: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            cwd=folder,
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        said = tmp_path_factory.mktemp("said") / "said"
+        done = warm.run([*map(str, arguments)], folder, os.environ | environment, said, timeout_s=100)
         assert done.returncode == code, done.stdout + done.stderr
         assert ("Traceback" in done.stderr) is traceback
         return done

@@ -40,8 +40,8 @@ def test_queues_json_is_a_list_of_objects_with_the_columns_as_keys(cli, filled):
     assert found[1]["max_size"] is None
 
 
-def test_queues_without_any_says_so(cli, folder):
-    Scheduler(folder / "jobs.db").counts()
+def test_queues_without_any_says_so(cli):
+    cli("migrate", *FILE)
     done = cli(*FILE, "queues")
     assert (done.stdout, done.stderr) == ("", "There is no queue with settings or jobs.\n")
     assert cli(*FILE, "queues", "--json").stdout == "[]\n"
