@@ -95,7 +95,7 @@ def check_queue(queue: str) -> str:
     if not isinstance(queue, str):
         raise TypeError(f'queue={queue!r} is no text. Pass a name such as "mail".')
     if not queue or queue == "*" or len(queue) > 255 or not queue.isprintable():
-        raise ValueError(f'queue={queue!r} is no name. Pass 1 to 255 printable characters; "*" means all queues.')
+        raise ValueError(f'queue={queue!r} is no name. Pass 1 to 255 printable characters, but "*", which means all the others.')
     return str.__str__(queue)
 
 
