@@ -139,10 +139,10 @@ class Outlook:
         if not workers or (free and not first):
             return self._now if workers else None
         usual = outlook.usual_seconds(self._conn)
-        if not first.keys() <= usual.keys():
+        if not first.keys() <= usual.keys() or not (free or usual):
             return None
         seconds = sum(usual[name] * jobs for name, jobs in first.items())
-        under_way = 0.0 if free else sum(usual.values()) / max(len(usual), 1) / 2  # what runs is half done, on average
+        under_way = 0.0 if free else sum(usual.values()) / len(usual) / 2  # what runs is half done, on average
         return self._now + timedelta(seconds=(seconds / workers) + under_way)
 
 
