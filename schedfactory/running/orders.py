@@ -14,6 +14,7 @@ from schedfactory.model.errors import StorageError
 from schedfactory.running.dispatcher import Dispatcher
 from schedfactory.running.reporter import Reporter
 from schedfactory.running.staff import Staff
+from schedfactory.running.undelivered import announce
 from schedfactory.running.waiting import Waiting
 from schedfactory.running.worker import Worker
 from schedfactory.storage import commands, nodes
@@ -94,9 +95,7 @@ class Orders:
 
     def announce(self, ended: Sequence[tuple[int, str]], now: datetime) -> None:
         """Tell who waits and who listens which orders have a result."""
-        self._waiting.announce(-order for order, _ in ended)
-        for order, result in ended:
-            self._reporter.tell("command", order, "done", now, result)
+        announce(ended, self._waiting, self._reporter, now)
 
     def _take(self, now: datetime) -> None:
         try:
