@@ -174,8 +174,9 @@ def test_others_that_go_first_are_counted_and_the_start_is_told_from_history(sch
     assert [(one.code, one.ahead) for one in found] == [("ahead", 1), ("ahead", 2), ("next", 0)]
     starts = [one.estimated_start for one in found]
     assert all(starts)
-    assert round((starts[0] - starts[2]).total_seconds()) == 10
-    assert round((starts[1] - starts[2]).total_seconds()) == 20
+    # They were asked one after the other, which takes its time on a busy machine.
+    assert (starts[0] - starts[2]).total_seconds() == pytest.approx(10, abs=4)
+    assert (starts[1] - starts[2]).total_seconds() == pytest.approx(20, abs=4)
 
 
 def test_without_a_history_of_those_that_go_first_nobody_knows_when_it_starts(scheduler: Scheduler, busy: Any) -> None:
@@ -200,7 +201,9 @@ def test_slots_of_other_queues_are_neither_free_for_a_job_nor_are_their_jobs_ahe
     second = work.options(queue="mail").enqueue()
     found = second.explain()
     assert (found.code, found.estimated_start, "a worker is free" in found.text) == ("next", None, False)
-    assert "a worker is free" in work.options(queue="other", delay="1h").enqueue().update(run_at=second.run_at).explain().text
+    other = work.options(queue="other").enqueue()
+    gate.await_arrivals()
+    assert other.explain().code == "running"
 
 
 def test_an_explanation_reads_as_its_text(noop: Any) -> None:
