@@ -9,7 +9,6 @@ work is done, or it is the next to lead: at a common one they would wake each ot
 from __future__ import annotations
 
 import logging
-import math
 import sqlite3
 import threading
 from collections import deque
@@ -95,7 +94,7 @@ class Database:
 
     def stand_by(self, work: Work[T], bell: Callable[[], None]) -> Ticket[T]:
         """Let `work` take part in another thread's next write that is not quiet; `bell` rings then, not after its commit."""
-        ticket = Ticket(work, True, math.inf, None, bell)
+        ticket = Ticket(work, True, Monotonic.now() + self._lock_timeout_s, None, bell)
         self._standing.append(ticket)
         return ticket
 
@@ -268,8 +267,7 @@ class Database:
         committing: sqlite3.Connection | None = None
         try:
             _, writer, driver = self._open()
-            # Of who stands by: none of its own, and those that come after it have theirs.
-            deadline = min(batch[-1].deadline, Monotonic.now() + self._lock_timeout_s)
+            deadline = batch[-1].deadline
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
