@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from schedfactory.model.clock import Clock, Monotonic
+from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
 from schedfactory.model.running_job import RunningJob
@@ -19,15 +19,12 @@ from schedfactory.running.desk import Batch, Desk, Seat, emptied
 from schedfactory.running.hand import LINGER_S, Hand
 from schedfactory.running.notes import NOTE_S, Notes
 from schedfactory.running.pace import Pace
-from schedfactory.running.reporter import Reporter
+from schedfactory.running.shop import Shop
 from schedfactory.running.standby import Standby
 from schedfactory.running.timeouts import Timeouts
-from schedfactory.running.waiting import Waiting
 from schedfactory.storage import apart, claim, finish, sqlite
 from schedfactory.storage.claim import Scope
-from schedfactory.storage.database import Database
 from schedfactory.storage.finish import Ended
-from schedfactory.storage.seams import Seams
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -59,15 +56,11 @@ class Dispatcher:
     def __init__(
         self,
         node: int,
-        database: Database,
+        shop: Shop,
         desk: Desk,
         attempts: Attempts,
         scopes: Callable[[], Sequence[Scope]],
-        clock: Clock,
-        reporter: Reporter,
-        waiting: Waiting,
         workers: int,
-        seams: Seams,
     ) -> None:
         self.node = node
         self.desk = desk
@@ -81,19 +74,19 @@ class Dispatcher:
         self.has_orders = False
         self.trouble: BaseException | None = None
         self.hindrance: Exception | None = None
-        self._database = database
+        self._database = shop.database
         self._attempts = attempts
-        self._clock = clock
-        self._reporter = reporter
-        self._waiting = waiting
+        self._clock = shop.clock
+        self._reporter = shop.reporter
+        self._waiting = shop.waiting
         self._pace = Pace()
-        self._seams = seams
-        self._choice = Choice(node, attempts, scopes, self._pace, seams)
+        self._seams = shop.seams
+        self._choice = Choice(node, attempts, scopes, self._pace, shop.seams)
         self._claimed_ahead_at = 0.0
         self._notes = Notes(desk)
         self._trouble_s = 0.0
         self._timeouts = Timeouts()
-        self._standby = Standby(database, desk, self._transact, clock)
+        self._standby = Standby(shop.database, desk, self._transact, shop.clock)
         # To be given back, and never run here any more: a commit that failed may have done it.
         self._stale: list[RunningJob] = []
         self._kept: list[Ended] = []  # ends that the database refuses, for what SQL has made of it
