@@ -15,8 +15,8 @@ from schedfactory.features.queues import QueueSizes
 from schedfactory.features.retention import Retention
 from schedfactory.features.unique import Uniqueness
 from schedfactory.model.registry import TaskRegistry
-from schedfactory.running.node import Flag, Shop
 from schedfactory.running.reporter import Reporter
+from schedfactory.running.shop import Flag, Shop
 from schedfactory.running.waiting import Waiting
 from schedfactory.settings import Settings
 from schedfactory.storage.database import Database

@@ -14,7 +14,7 @@ from schedfactory.model.job import read_moment, read_optional_moment
 from schedfactory.model.node import NodeInfo
 from schedfactory.model.options import check_int
 from schedfactory.running import context
-from schedfactory.running.undelivered import Undelivered
+from schedfactory.running.undelivered import Undelivered, announce
 from schedfactory.storage import commands, nodes
 from schedfactory.storage.locks import LockFile, lock_file
 from schedfactory.storage.statement import Row
@@ -168,10 +168,7 @@ class Commands:
         return None if state is None else (state, Monotonic.now() // _LOOK_S)
 
     def _announce(self, ended: Sequence[tuple[int, str]]) -> None:
-        now = self._house.clock()
-        self._house.waiting.announce(-order for order, _ in ended)
-        for order, result in ended:
-            self._house.reporter.tell("command", order, "done", now, result)
+        announce(ended, self._house.waiting, self._house.reporter, self._house.clock())
 
     def _load(self, ids: Sequence[int], node: int | None) -> Command:
         with self._house.database.read() as conn:

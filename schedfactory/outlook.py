@@ -16,7 +16,7 @@ from schedfactory.model.job import Job
 from schedfactory.model.limit import Bound
 from schedfactory.model.node import NodeInfo
 from schedfactory.model.registry import TaskRegistry
-from schedfactory.model.slots import Pool
+from schedfactory.model.slots import Pool, pools_of
 from schedfactory.storage import blocked, outlook
 from schedfactory.storage.outlook import Place
 
@@ -60,8 +60,8 @@ class Outlook:
                 "queue_paused", f"Its queue {job.queue!r} is paused; scheduler.queues.resume({job.queue!r}) ends that."
             )
         able = [node for node in self._nodes if job.task in node.tasks]
-        serving = [node for node in able if _serves(node, job.queue)]
-        awake = [node for node in serving if node.status == "running"]
+        serving = [(node, pool) for node in able for pool in pools_of(node.queues) if pool.serves(job.queue)]
+        awake = [(node, pool) for node, pool in serving if node.status == "running"]
         if not self._nodes:
             return Explanation("no_node", "No node is running: start one with scheduler.start(), or schedfactory run.")
         if not able:
@@ -70,7 +70,7 @@ class Outlook:
         if not serving:
             return Explanation("no_node", f"No running node that knows its task serves the queue {job.queue!r}.")
         if not awake:
-            ids = ", ".join(str(node.id) for node in serving)
+            ids = ", ".join(str(node.id) for node, _ in serving)
             return Explanation(
                 "node_paused", f"The nodes that could run it are paused, until scheduler.nodes.resume(…): {ids}."
             )
@@ -108,9 +108,8 @@ class Outlook:
         many = f"{_named(job, bound)} lets {bound.concurrency} run at the same time, and {running} do"
         return _told(code, f"{many}; {_others(ahead)}.", ahead, starts_at)
 
-    def _of_order(self, job_id: int, job: Place, nodes: Sequence[NodeInfo]) -> Explanation:
-        tasks = {task for node in nodes for task in node.tasks}
-        pools = [(node, _pool(node, job.queue)) for node in nodes]
+    def _of_order(self, job_id: int, job: Place, pools: Sequence[tuple[NodeInfo, Pool]]) -> Explanation:
+        tasks = {task for node, _ in pools for task in node.tasks}
         first: Counter[str] = Counter()
         for task, queue, jobs in outlook.ahead(self._conn, job_id, job, stamp(self._now), tasks):
             if any(pool.serves(queue) for _, pool in pools):
@@ -158,20 +157,6 @@ def _others(ahead: int) -> str:
 def _ended(job: Job[Any]) -> str:
     reason = f"/{job.reason}" if job.reason else ""
     return f"{job.status}{reason} at {job.finished_at}"
-
-
-def _pool(node: NodeInfo, queue: str) -> Pool:
-    """Return which slots of a node that serves a queue its jobs take."""
-    said = node.queues
-    if not isinstance(said, Mapping):
-        return Pool(None if said is None else tuple(said))
-    named = tuple(name for name in said if name != "*")
-    return Pool((queue,), (), said[queue]) if queue in said else Pool(None, named, said["*"])
-
-
-def _serves(node: NodeInfo, queue: str) -> bool:
-    """Tell whether a node serves a queue."""
-    return node.queues is None or "*" in node.queues or queue in node.queues
 
 
 def _named(job: Place, bound: Bound) -> str:

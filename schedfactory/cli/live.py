@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import RenderableType
@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schedfactory import Job
-from schedfactory.cli.render import make_console
+from schedfactory.cli.render import make_console, make_table, print_table
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 _BAR = 24
 _PAUSE_S = 0.5
@@ -33,6 +34,16 @@ def watching(jobs: Sequence[Job[Any]], *, stderr: bool = False) -> Iterator[Say]
         return
     with Live(get_renderable=lambda: _bars(jobs), console=console, refresh_per_second=8, transient=True):
         yield lambda line: console.print(line, soft_wrap=True)
+
+
+def show(
+    heads: Sequence[str], load: Callable[[], Sequence[T]], cells: Callable[[T], Sequence[str]], nothing: str, once: bool = False
+) -> None:
+    """Print a table of what `load` gives, or `nothing`; on a terminal show what becomes of it, unless only `once`."""
+    if not once and keep_showing(lambda: make_table(heads, map(cells, load()))):
+        return
+    found = load()
+    print_table(heads, map(cells, found)) if found else click.echo(nothing, err=True)
 
 
 def keep_showing(view: Callable[[], RenderableType]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,7 +10,7 @@ import click
 from schedfactory import Command, NodeInfo
 from schedfactory.cli import render
 from schedfactory.cli.jobs import ROW, as_json
-from schedfactory.cli.live import keep_showing
+from schedfactory.cli.live import show
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
 _HEADS = ("id", "status", "host", "pid", "started_at (UTC)", "workers", "busy", "queues", "tasks")
@@ -34,32 +34,24 @@ def nodes(ctx: click.Context, source: Source, /, limit: int, once: bool, is_json
             raise click.UsageError("--json is for the list: schedfactory nodes --json")
         return
     with source.scheduler() as scheduler:
-        is_live = not once and not is_json
-        if is_live and keep_showing(lambda: render.make_table(_HEADS, _rows(scheduler.nodes.list(limit)))):
-            return
-        found = scheduler.nodes.list(limit)
-    if is_json:
-        render.print_json([render.json_of_fields(node) for node in found])
-    elif found:
-        render.print_table(_HEADS, _rows(found))
-    else:
-        click.echo("No node has worked on this database within a week.", err=True)
+        if is_json:
+            render.print_json([render.json_of_fields(node) for node in scheduler.nodes.list(limit)])
+        else:
+            nothing = "No node has worked on this database within a week."
+            show(_HEADS, lambda: scheduler.nodes.list(limit), _cells, nothing, once)
 
 
-def _rows(found: Sequence[NodeInfo]) -> list[list[str]]:
+def _cells(node: NodeInfo) -> list[str]:
     return [
-        [
-            str(node.id),
-            node.status,
-            node.host,
-            str(node.pid),
-            f"{node.started_at:%Y-%m-%d %H:%M:%S}",
-            str(node.workers),
-            str(node.busy),
-            _queues(node),
-            ", ".join(node.tasks),
-        ]
-        for node in found
+        str(node.id),
+        node.status,
+        node.host,
+        str(node.pid),
+        f"{node.started_at:%Y-%m-%d %H:%M:%S}",
+        str(node.workers),
+        str(node.busy),
+        _queues(node),
+        ", ".join(node.tasks),
     ]
 
 

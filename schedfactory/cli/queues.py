@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from schedfactory import Queue, Scheduler
+from schedfactory import Queue
 from schedfactory.cli import render
 from schedfactory.cli.jobs import as_json
-from schedfactory.cli.live import keep_showing
+from schedfactory.cli.live import show
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
 COLUMNS = ("name", "paused", "max_size", "when_full", "concurrency", "rate", "queued", "scheduled", "running")
@@ -44,12 +44,8 @@ def queues(ctx: click.Context, source: Source, /, is_json: bool) -> None:
         if is_json:
             found = [asdict(queue) for queue in scheduler.queues.list()]
             render.print_json([{name: queue[name] for name in COLUMNS} for queue in found])
-        elif not keep_showing(lambda: render.make_table(COLUMNS, _rows(scheduler))):
-            rows = _rows(scheduler)
-            if rows:
-                render.print_table(COLUMNS, rows)
-            else:
-                click.echo("There is no queue with settings or jobs.", err=True)
+        else:
+            show(COLUMNS, scheduler.queues.list, _cells, "There is no queue with settings or jobs.")
 
 
 @queues.command("set")
@@ -94,10 +90,6 @@ def resume(source: Source, /, name: str) -> None:
 
 def _print(queue: Queue) -> None:
     render.print_table(COLUMNS, [_cells(queue)])
-
-
-def _rows(scheduler: Scheduler) -> list[list[str]]:
-    return [_cells(queue) for queue in scheduler.queues.list()]
 
 
 def _cells(queue: Queue) -> list[str]:

@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 
 import click
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from schedfactory import QueueStats, Scheduler
@@ -75,10 +74,8 @@ class Pace:
 def _view(scheduler: Scheduler, pace: Pace) -> Group:
     found = scheduler.stats()
     lately = pace.add(time.monotonic(), sum(one.succeeded + one.failed + one.cancelled for one in found))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in HEADS:
-        table.add_column(head, no_wrap=True, justify="left" if head == "queue" else "right")
-    for row in rows(found):
-        table.add_row(*(Text(render.clean(cell)) for cell in row))
+    table = render.make_table(HEADS, rows(found))
+    for column in table.columns[1:]:
+        column.justify = "right"
     said = "" if lately is None else f"{lately:.1f} jobs a second have ended lately. "
     return Group(table, Text(f"{said}Ctrl-C stops to look.", style="dim"))

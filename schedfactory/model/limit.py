@@ -11,6 +11,7 @@ from typing import Any
 
 from schedfactory.model.arguments import Arguments
 from schedfactory.model.keys import KeyTemplate
+from schedfactory.model.options import check_count
 
 _FORM = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
 _WINDOWS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -129,8 +130,4 @@ def limits_of(given: Limit | Sequence[Limit] | None, task: str, arguments: Argum
 
 def check_concurrency(value: int | None) -> int | None:
     """Return how many may run at the same time: 1 or more, None for no bound."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise TypeError(f"concurrency={value!r} is no number of jobs. Pass an int of 1 or more.")
-    if value is not None and value < 1:
-        raise ValueError(f"concurrency={value} is fewer than one. Pass 1 or more; pause what is not to run.")
-    return value
+    return None if value is None else check_count(value, f"concurrency={value!r}", "jobs", "; pause what is not to run")

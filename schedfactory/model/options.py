@@ -95,7 +95,7 @@ def check_queue(queue: str) -> str:
     if not isinstance(queue, str):
         raise TypeError(f'queue={queue!r} is no text. Pass a name such as "mail".')
     if not queue or queue == "*" or len(queue) > 255 or not queue.isprintable():
-        raise ValueError(f'queue={queue!r} is no name. Pass 1 to 255 printable characters; "*" means all queues.')
+        raise ValueError(f'queue={queue!r} is no name. Pass 1 to 255 printable characters, but "*", which means all others.')
     return str.__str__(queue)
 
 
@@ -144,6 +144,15 @@ def check_keep(given: KeepLike | None) -> Keep:
         if status not in FINAL:
             raise ValueError(f"keep={dict(given)!r}: {status!r} is no final status. There are {', '.join(FINAL)}.")
     return {status: None if time is None else duration(time, f"keep[{status!r}]") for status, time in given.items()}
+
+
+def check_count(value: int, said: str, what: str, instead: str = "") -> int:
+    """Return how many there are to be of `what`: 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{said} is no number of {what}. Pass an int of 1 or more.")
+    if value < 1:
+        raise ValueError(f"{said} is fewer than one. Pass 1 or more{instead}.")
+    return value
 
 
 def check_int(value: int, what: str, least: int) -> int:

@@ -21,8 +21,14 @@ CLAIMED = (
     "id", "uid", "task", "queue", "priority", "args", "tags", "run_at", "expires_at", "attempt", "failures",
     "max_attempts", "retry", "timeout_ms", "fence", "reason", "crashes", "on_crash", "snoozes",
 )  # fmt: skip
+_PRIORITY, _RUN_AT, _ID = (CLAIMED.index(name) for name in ("priority", "run_at", "id"))
 
 _guard = threading.RLock()
+
+
+def claim_order(row: Sequence[Any]) -> tuple[int, str, int]:
+    """Return what sorts rows as a claim does, the best first."""
+    return (-row[_PRIORITY], row[_RUN_AT], row[_ID])
 
 
 class RunningJob:

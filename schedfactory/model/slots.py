@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schedfactory.model.options import check_queue
+from schedfactory.model.options import check_count, check_queue
 
 QueuesLike = Sequence[str] | Mapping[str, int]
 
@@ -48,32 +48,30 @@ def slots_of(workers: int | None, queues: QueuesLike | None) -> Slots:
         if workers is not None:
             raise ValueError(f"workers={workers} and queues={dict(queues)!r} both say how many jobs may run. Pass one of them.")
         return _by_queue(queues)
-    count = _count(4 if workers is None else workers, f"workers={workers!r}", "workers")
+    count = check_count(4 if workers is None else workers, f"workers={workers!r}", "workers")
     if queues is None:
         return Slots(count)
     if isinstance(queues, str) or not isinstance(queues, Sequence):
         raise TypeError(f'queues={queues!r} is no list of names. Pass one such as ["mail"], or slots such as {{"mail": 2}}.')
     if not queues:
         raise ValueError("queues=[] serves nothing. Pass names, or None for all queues.")
-    names = tuple(check_queue(name) for name in queues)
-    return Slots(count, (Pool(names),), list(names))
+    names = [check_queue(name) for name in queues]
+    return Slots(count, pools_of(names), names)
 
 
 def _by_queue(queues: Mapping[str, int]) -> Slots:
     if not queues:
         raise ValueError('queues={} serves nothing. Pass slots such as {"mail": 2, "*": 4}, or None for all queues.')
     sizes = {
-        name if name == "*" else check_queue(name): _count(size, f"queues[{name!r}]={size!r}", "slots")
+        name if name == "*" else check_queue(name): check_count(size, f"queues[{name!r}]={size!r}", "slots")
         for name, size in queues.items()
     }
-    named = tuple(name for name in sizes if name != "*")
-    pools = tuple(Pool(None, named, size) if name == "*" else Pool((name,), (), size) for name, size in sizes.items())
-    return Slots(sum(sizes.values()), pools, sizes)
+    return Slots(sum(sizes.values()), pools_of(sizes), sizes)
 
 
-def _count(value: int, said: str, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{said} is no number of {what}. Pass an int of 1 or more.")
-    if value < 1:
-        raise ValueError(f"{said} is fewer than one. Pass 1 or more.")
-    return value
+def pools_of(said: QueuesLike | None) -> tuple[Pool, ...]:
+    """Return which slots a node has, by what it was told of queues."""
+    if not isinstance(said, Mapping):
+        return (Pool(None if said is None else tuple(said)),)
+    named = tuple(name for name in said if name != "*")
+    return tuple(Pool(None, named, size) if name == "*" else Pool((name,), (), size) for name, size in said.items())

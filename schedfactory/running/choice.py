@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from schedfactory.model.outcome import MAX_CRASHES
-from schedfactory.model.running_job import CLAIMED, RunningJob
+from schedfactory.model.running_job import CLAIMED, RunningJob, claim_order
 from schedfactory.running.attempt import Attempts
 from schedfactory.running.desk import Batch
 from schedfactory.running.pace import Pace
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
-_QUEUE, _PRIORITY, _RUN_AT = (CLAIMED.index(name) for name in ("queue", "priority", "run_at"))
-
-
-def _order(row: Row) -> tuple[int, str, int]:
-    return (-row[_PRIORITY], row[_RUN_AT], row[0])
+_QUEUE = CLAIMED.index("queue")
 
 
 def _room(scope: Scope, busy: Sequence[str]) -> int:
@@ -104,7 +100,7 @@ class Choice:
     def _shaped(self, conn: Connection, batch: Batch, scopes: Sequence[Scope], free: int, more: int, fits: Fits) -> list[Row]:
         def due(most: int) -> list[Row]:
             found = [scope.due(conn, most + len(self._hopeless)) for scope in scopes]
-            rows = found[0] if len(found) == 1 else sorted(chain.from_iterable(found), key=_order)
+            rows = found[0] if len(found) == 1 else sorted(chain.from_iterable(found), key=claim_order)
             return [row for row in rows if row[0] not in self._hopeless] if self._hopeless else rows
 
         shape = self._seams.shape(conn, due, free, more, batch.now, fits)

@@ -139,6 +139,11 @@ class Desk:
             self.begin(job, seat, now())
             seat.inbox.put(job)
 
+    @property
+    def has_news(self) -> bool:
+        """True while the workers have brought something that no round has taken."""
+        return bool(self.ended or self.released or self.noted)
+
     def seats(self) -> list[Seat]:
         """Return the workers that wait for a job."""
         if not self.dismissed:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from schedfactory.model.clock import Clock, Monotonic
+from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
 from schedfactory.model.running_job import RunningJob
@@ -17,17 +17,14 @@ from schedfactory.running.attempt import Attempts
 from schedfactory.running.choice import Choice
 from schedfactory.running.desk import Batch, Desk, Seat, emptied
 from schedfactory.running.hand import LINGER_S, Hand
-from schedfactory.running.limits import Limits
 from schedfactory.running.notes import NOTE_S, Notes
 from schedfactory.running.pace import Pace
-from schedfactory.running.reporter import Reporter
+from schedfactory.running.shop import Shop
 from schedfactory.running.standby import Standby
-from schedfactory.running.waiting import Waiting
+from schedfactory.running.timeouts import Timeouts
 from schedfactory.storage import apart, claim, finish, sqlite
 from schedfactory.storage.claim import Scope
-from schedfactory.storage.database import Database
 from schedfactory.storage.finish import Ended
-from schedfactory.storage.seams import Seams
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -59,15 +56,11 @@ class Dispatcher:
     def __init__(
         self,
         node: int,
-        database: Database,
+        shop: Shop,
         desk: Desk,
         attempts: Attempts,
         scopes: Callable[[], Sequence[Scope]],
-        clock: Clock,
-        reporter: Reporter,
-        waiting: Waiting,
         workers: int,
-        seams: Seams,
     ) -> None:
         self.node = node
         self.desk = desk
@@ -81,20 +74,19 @@ class Dispatcher:
         self.has_orders = False
         self.trouble: BaseException | None = None
         self.hindrance: Exception | None = None
-        self._database = database
+        self._database = shop.database
         self._attempts = attempts
-        self._clock = clock
-        self._reporter = reporter
-        self._waiting = waiting
+        self._clock = shop.clock
+        self._reporter = shop.reporter
+        self._waiting = shop.waiting
         self._pace = Pace()
-        self._seams = seams
-        self._choice = Choice(node, attempts, scopes, self._pace, seams)
+        self._seams = shop.seams
+        self._choice = Choice(node, attempts, scopes, self._pace, shop.seams)
         self._claimed_ahead_at = 0.0
         self._notes = Notes(desk)
         self._trouble_s = 0.0
-        self._limits = Limits()
-        self._standby = Standby(database, desk, self._transact, clock)
-        self._stood_by: Batch | None = None
+        self._timeouts = Timeouts()
+        self._standby = Standby(shop.database, desk, self._transact, shop.clock)
         # To be given back, and never run here any more: a commit that failed may have done it.
         self._stale: list[RunningJob] = []
         self._kept: list[Ended] = []  # ends that the database refuses, for what SQL has made of it
@@ -116,9 +108,7 @@ class Dispatcher:
     def stand_by(self) -> None:
         """Before a sleep: let the next enqueue of this process claim what it brings, where there is nothing else to do."""
         with self._guard:
-            is_at_rest = self.is_claiming and not (
-                self._stood_by or self._stale or self._kept or self.trouble or self.hindrance
-            )
+            is_at_rest = self.is_claiming and not (self._stale or self._kept or self.trouble or self.hindrance)
             if is_at_rest and not self._reporter.wants("job"):  # who listens hears of an enqueue first, and of the start then
                 self._standby.leave()
 
@@ -126,11 +116,10 @@ class Dispatcher:
         """After the sleep: tell whether an enqueue has done so, which the next round takes in."""
         with self._guard:
             try:
-                self._stood_by = self._standby.relieve() or self._stood_by
+                return self._standby.relieve()
             except StorageError as error:
                 self._keep(Batch(self._clock()), error)
                 return True
-            return self._stood_by is not None
 
     def claim_for(self, seat: Seat, now: datetime) -> RunningJob | None:
         """Do one round for a worker that is there for no longer than that, and return the job it got."""
@@ -143,10 +132,10 @@ class Dispatcher:
             return seat.inbox.get()
 
     def _round(self, now: datetime) -> float:
-        stood_by, self._stood_by = self._stood_by, None
+        stood_by = self._standby.take()
         batch = stood_by or Batch(now)
         try:
-            self._limits.check(self.desk, self._attempts, self._clock)
+            self._timeouts.check(self.desk, self._attempts, self._clock)
             if stood_by is None:
                 self._gather(batch)
                 self._write(batch)
@@ -299,7 +288,7 @@ class Dispatcher:
 
     def _forget(self, job: RunningJob) -> None:
         if self.hand.drop(job):
-            self._limits.forget(job)
+            self._timeouts.forget(job)
             self._choice.suspects.discard(job.id)
 
     def _hand_over(self, batch: Batch) -> None:
@@ -309,9 +298,9 @@ class Dispatcher:
             job = RunningJob(row, self.node, worker, batch.now, self.desk.note, self._clock)
             self.hand.in_flight[job.id] = job
             self._choice.note(row)
-            limit = self._attempts.limit_of(job)
-            if limit is not None:
-                self._limits.watch(job, limit)
+            timeout = self._attempts.limit_of(job)
+            if timeout is not None:
+                self._timeouts.watch(job, timeout)
             self._reporter.tell("job", job.id, "start", batch.now)
             jobs.append(job)
         for seat, job in zip(batch.seats, jobs):
@@ -348,5 +337,5 @@ class Dispatcher:
             pause = min(pause, LINGER_S)
         if self.desk.noted:
             pause = min(pause, self._notes.pause())
-        pause = min(pause, self._limits.pause())
+        pause = min(pause, self._timeouts.pause())
         return max(pause, HINDERED_S if batch.is_apart else 0.0)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schedfactory.model.clock import Clock, Monotonic
+from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.model.health import DispatcherState, Health
-from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.running_job import RunningJob
 from schedfactory.model.slots import Slots
 from schedfactory.running import capture, signals
@@ -20,19 +18,16 @@ from schedfactory.running.desk import Desk
 from schedfactory.running.dispatcher import LONGEST_WAIT_S, Dispatcher
 from schedfactory.running.isolated import Isolated
 from schedfactory.running.orders import Orders
-from schedfactory.running.reporter import Reporter
 from schedfactory.running.rescuer import Rescuer
+from schedfactory.running.shop import Shop
 from schedfactory.running.staff import Staff
 from schedfactory.running.ticker import Ticker
 from schedfactory.running.undelivered import Undelivered
-from schedfactory.running.waiting import Waiting
 from schedfactory.running.wake import Wake
 from schedfactory.running.worker import Worker
 from schedfactory.storage import commands, nodes
 from schedfactory.storage.claim import Scope
-from schedfactory.storage.database import Database
 from schedfactory.storage.locks import lock_file
-from schedfactory.storage.seams import Seams
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -43,26 +38,6 @@ _AFTER_DEATH_S = 1.0
 _GRACE_S = 1.0  # for code that looks at `cancelled`, once that is set at the end of a stop
 
 
-Flag = Callable[[Sequence[int]], None]
-
-
-@dataclass(frozen=True)
-class Shop:
-    """What every node of a scheduler works with."""
-
-    database: Database
-    tasks: TaskRegistry
-    clock: Clock
-    reporter: Reporter
-    waiting: Waiting
-    owner: object
-    max_result: int
-    lease_s: float
-    seams: Seams
-    flags: list[Flag]
-    capture: int | None = None
-
-
 class Node:
     """A node of this process: `start` or `run_due`, then `stop`.
 
@@ -71,12 +46,7 @@ class Node:
         on_drain: called when it claims no more, also where it gives up by itself; then `failure` says why.
     """
 
-    def __init__(
-        self,
-        shop: Shop,
-        slots: Slots,
-        on_drain: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, shop: Shop, slots: Slots, on_drain: Callable[[], None] = lambda: None) -> None:
         self._shop = shop
         self._slots = slots
         self._on_drain = on_drain
@@ -109,27 +79,10 @@ class Node:
             raise
         self._desk = Desk(self._wake.ring, self._lock.ring(slot).note)
         self._attempts = Attempts(shop.tasks, shop.owner, shop.clock, shop.max_result, shop.capture)
-        self._dispatcher = Dispatcher(
-            self.id,
-            shop.database,
-            self._desk,
-            self._attempts,
-            self._current_scopes,
-            shop.clock,
-            shop.reporter,
-            shop.waiting,
-            slots.workers,
-            shop.seams,
-        )
+        self._dispatcher = Dispatcher(self.id, shop, self._desk, self._attempts, self._current_scopes, slots.workers)
         self._staff = Staff(slots.workers, self._worker, self._desk, self._tell_of_worker)
         self._orders = Orders(
-            shop.database,
-            self._dispatcher,
-            self._staff,
-            self.drain,
-            lambda: self._scopes[0].tasks if self._scopes else names,
-            shop.reporter,
-            shop.waiting,
+            shop, self._dispatcher, self._staff, self.drain, lambda: self._scopes[0].tasks if self._scopes else names
         )
         undelivered = Undelivered(shop.database, self._lock, shop.lease_s, self._tell_of_orders)
         self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s, undelivered)

@@ -12,13 +12,12 @@ from schedfactory.model.clock import Monotonic
 from schedfactory.model.command import DONE
 from schedfactory.model.errors import StorageError
 from schedfactory.running.dispatcher import Dispatcher
-from schedfactory.running.reporter import Reporter
+from schedfactory.running.shop import Shop
 from schedfactory.running.staff import Staff
-from schedfactory.running.waiting import Waiting
+from schedfactory.running.undelivered import announce
 from schedfactory.running.worker import Worker
 from schedfactory.storage import commands, nodes
 from schedfactory.storage.commands import Order
-from schedfactory.storage.database import Database
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -52,23 +51,21 @@ class Orders:
 
     def __init__(
         self,
-        database: Database,
+        shop: Shop,
         dispatcher: Dispatcher,
         staff: Staff,
         drain: Callable[[], None],
         tasks: Callable[[], Sequence[str]],
-        reporter: Reporter,
-        waiting: Waiting,
     ) -> None:
         self.patience_s = PATIENCE_S
         self._node = dispatcher.node
-        self._database = database
+        self._database = shop.database
         self._dispatcher = dispatcher
         self._staff = staff
         self._drain = drain
         self._tasks = tasks
-        self._reporter = reporter
-        self._waiting = waiting
+        self._reporter = shop.reporter
+        self._waiting = shop.waiting
         self._taken: dict[int, _Taken] = {}
         self._flag_at: float | None = None
         self._told = self._facts()
@@ -94,9 +91,7 @@ class Orders:
 
     def announce(self, ended: Sequence[tuple[int, str]], now: datetime) -> None:
         """Tell who waits and who listens which orders have a result."""
-        self._waiting.announce(-order for order, _ in ended)
-        for order, result in ended:
-            self._reporter.tell("command", order, "done", now, result)
+        announce(ended, self._waiting, self._reporter, now)
 
     def _take(self, now: datetime) -> None:
         try:

@@ -27,39 +27,43 @@ class Standby:
         self._transact = transact
         self._clock = clock
         self._left: tuple[Batch, Ticket[None]] | None = None
+        self._done: Batch | None = None
 
     def leave(self) -> None:
         """Leave word of who is idle, if somebody is and nothing waits to be written."""
         desk = self._desk
-        if self._left is None and desk.idle and not (desk.ended or desk.released or desk.noted or desk.ahead):
+        if desk.idle and not (self._left or self._done or desk.has_news or desk.ahead):
             batch = Batch(self._clock(), seats=desk.seats())
             self._left = (batch, self._database.stand_by(lambda conn: self._work(conn, batch), desk.ring))
 
-    def relieve(self) -> Batch | None:
-        """Return what has been done, None where it was nothing.
+    def relieve(self) -> bool:
+        """Take it back, and tell whether anything has been done, which `take` gives.
 
         Raises:
             StorageError: the database said no, and may have done it all the same.
         """
         left, self._left = self._left, None
-        if left is None:
-            return None
-        batch, ticket = left
-        try:
-            later = self._database.relieve(ticket)
-        except Exception as error:
-            if isinstance(error, StorageError) and not error.is_refusal:
-                raise
-            return None  # nothing was stored, and the round that follows meets it, too
-        if later is None:
-            return None
-        batch.has_more = batch.has_more or later > 0
-        return batch
+        if left is not None:
+            batch, ticket = left
+            try:
+                later = self._database.relieve(ticket)
+            except Exception as error:
+                if isinstance(error, StorageError) and not error.is_refusal:
+                    raise
+                later = None  # nothing was stored, and the round that follows meets it, too
+            if later is not None:
+                batch.has_more = batch.has_more or later > 0
+                self._done = batch
+        return self._done is not None
+
+    def take(self) -> Batch | None:
+        """Return what has been done, once; None where it was nothing."""
+        done, self._done = self._done, None
+        return done
 
     def has_missed(self, batch: Batch) -> bool:
         """Tell whether the workers have brought something since a batch was left."""
-        desk = self._desk
-        return bool(desk.ended or desk.released or desk.noted) or any(seat not in batch.seats for seat in desk.idle)
+        return self._desk.has_news or any(seat not in batch.seats for seat in self._desk.idle)
 
     def _work(self, conn: Connection, batch: Batch) -> None:
         batch.now = self._clock()

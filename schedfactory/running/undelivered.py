@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from schedfactory.model.clock import Monotonic
+from schedfactory.running.reporter import Reporter
+from schedfactory.running.waiting import Waiting
 from schedfactory.storage import commands
 from schedfactory.storage.database import Database
 from schedfactory.storage.locks import LockFile
@@ -39,3 +42,10 @@ class Undelivered:
         late = [order for order, since in self._since.items() if moment - since >= self._lease_s]
         if found.gone or late:
             self._tell(self._database.write(lambda conn: commands.end(conn, found.gone) + commands.end_unheard(conn, late)))
+
+
+def announce(ended: Sequence[tuple[int, str]], waiting: Waiting, reporter: Reporter, now: datetime) -> None:
+    """Tell who waits and who listens which orders have a result, (id, result)."""
+    waiting.announce(-order for order, _ in ended)
+    for order, result in ended:
+        reporter.tell("command", order, "done", now, result)

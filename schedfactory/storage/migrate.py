@@ -71,8 +71,7 @@ def refuse_missing(path: str) -> None:
         SchemaTooOld: always.
     """
     raise SchemaTooOld(
-        f"{path} is missing: there are no schedfactory tables, and migrate=False forbids to make them. "
-        "Run `schedfactory migrate` first."
+        f"{path} is missing. Name the file that is meant, or make it: run `schedfactory migrate`, or pass migrate=True."
     )
 
 

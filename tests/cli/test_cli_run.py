@@ -42,7 +42,7 @@ def shown(cli):
         ((*APP, "run", "--queue", "mail=two"), "Pass each as NAME=SLOTS"),
         ((*APP, "run", "--queue", "mail=0"), "queues['mail']=0 is fewer than one"),
         ((*APP, "run", "--queue", "mail=2", "--workers", "3"), "both say how many jobs may run"),
-        ((*APP, "run", "--queue", "*"), "means all queues"),
+        ((*APP, "run", "--queue", "*"), "means all others"),
     ],
 )
 def test_bad_usage_is_told_and_nothing_runs(cli, folder, arguments, said):

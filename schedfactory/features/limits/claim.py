@@ -12,13 +12,12 @@ from sqlalchemy import Connection
 from schedfactory.features.limits.room import Room
 from schedfactory.model.limit import Bound
 from schedfactory.model.registry import TaskRegistry
-from schedfactory.model.running_job import CLAIMED
+from schedfactory.model.running_job import CLAIMED, claim_order
 from schedfactory.storage import blocked
 from schedfactory.storage.seams import Due, Fits
 from schedfactory.storage.statement import Row
 
 _ID, _TASK, _QUEUE, _ARGS = (CLAIMED.index(name) for name in ("id", "task", "queue", "args"))
-_PRIORITY, _RUN_AT = (CLAIMED.index(name) for name in ("priority", "run_at"))
 _LOOKED_AT = 500  # rows at a time, once some were set apart
 _LOOKS = 100
 _PARKED_AT_ONCE = 1_000
@@ -137,7 +136,7 @@ class Claim:
             line = blocked.line(self._conn, key, self._tasks.names(), window)
             if line and fits is None and all(bound.key != key for bound in self.bounds(line[0])):
                 return blocked.let_out_best(self._conn, key, OPENED_AT_ONCE)
-            better = line if before is None else [row for row in line if order(row) < order(before)]
+            better = line if before is None else [row for row in line if claim_order(row) < claim_order(before)]
             moved = self._step(key, better, most, fits, [*chosen, *freed], freed, is_thorough=is_thorough)
             if len(freed) == most or len(better) < window or (window > 1 and not moved):
                 break
@@ -205,11 +204,6 @@ def bounds_for(task: str, queue: str, args: str, tasks: TaskRegistry, queues: Ma
             continue
         found[bound.key] = found[bound.key].with_another(bound) if bound.key in found else bound
     return tuple(found.values())
-
-
-def order(row: Row) -> tuple[int, str, int]:
-    """Return what sorts rows as a claim does."""
-    return (-row[_PRIORITY], row[_RUN_AT], row[_ID])
 
 
 def _is_wider(key: str, other: str) -> bool:

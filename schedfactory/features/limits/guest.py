@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from schedfactory.features.limits import rows
 from schedfactory.features.limits.claim import OPENED_AT_ONCE, Claim, bounds_of
 from schedfactory.features.limits.ripening import Ripening
+from schedfactory.features.limits.rows import QUEUE, add_start, forget_old_starts, held_by, hold, queue_bounds
 from schedfactory.model.limit import Bound
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.storage import blocked
@@ -44,7 +44,7 @@ class Limits(Feature):
 
     def shape_claim(self, conn: Connection, due: Due, free: int, ahead: int, now: datetime, fits: Fits) -> Shape:
         """Return due rows whose limits have room; what has none is set apart. Nothing limited is claimed ahead."""
-        self._queues = rows.queue_bounds(conn)
+        self._queues = queue_bounds(conn)
         if not self._queues and not self._tasks.is_limited:
             return Shape(due(free + ahead))
         claim = Claim(conn, self._tasks, self._queues, now)
@@ -54,37 +54,37 @@ class Limits(Feature):
         self._ripening.note(claim.ripening)
         return Shape(found, self._ripening.next if claim.is_done else now)
 
-    def claimed(self, conn: Connection, claimed: Sequence[Row], now: datetime) -> None:
+    def claimed(self, conn: Connection, rows: Sequence[Row], now: datetime) -> None:
         """Note the slots and the starts that these jobs use up."""
         if not self._queues and not self._tasks.is_limited:
             return
-        for row in claimed:
+        for row in rows:
             bounds = bounds_of(row, self._tasks, self._queues)
-            keys = [bound.key for bound in bounds if bound is not self._queues.get(row[rows.QUEUE])]
+            keys = [bound.key for bound in bounds if bound is not self._queues.get(row[QUEUE])]
             if keys:
-                rows.hold(conn, row[0], keys)
+                hold(conn, row[0], keys)
             for bound in bounds:
                 for rate in bound.rates:
-                    rows.add_start(conn, bound.key, rate, now)
+                    add_start(conn, bound.key, rate, now)
 
     def finished(self, conn: Connection, ended: Sequence[Ended], now: datetime) -> None:
         """Let out those that have waited for the slots of these jobs: as many as have ended."""
         if blocked.are_there(conn):
-            claim = Claim(conn, self._tasks, rows.queue_bounds(conn), now)
-            for key, count in sorted(rows.held_by(conn, [job.id for job, _, _ in ended]).items()):
+            claim = Claim(conn, self._tasks, queue_bounds(conn), now)
+            for key, count in sorted(held_by(conn, [job.id for job, _, _ in ended]).items()):
                 claim.let_out(key, count)
             self._ripening.note(claim.ripening)
 
     def tick(self, conn: Connection, now: datetime) -> datetime | None:
         """Let out what waits for room that came without an event here."""
-        self._walked = rows.forget_old_starts(conn, self._walked, _WALKED_STARTS, now)
+        self._walked = forget_old_starts(conn, self._walked, _WALKED_STARTS, now)
         most = _SWEPT_KEYS if self._has_swept else _SWEPT_FIRST
         keys = blocked.keys(conn, self._swept, most)
         self._swept = keys[-1] if len(keys) == most else ""
         self._has_swept = True
         if not keys:
             return now + (_SWEEP if self._swept or self._tasks.is_limited else _IDLE_SWEEP)
-        claim = Claim(conn, self._tasks, rows.queue_bounds(conn), now)
+        claim = Claim(conn, self._tasks, queue_bounds(conn), now)
         in_use = claim.room.in_use
         freed = [key for key, number in self._in_use.items() if in_use[key] < number]
         self._in_use = in_use
