@@ -254,12 +254,15 @@ def test_a_job_waits_for_its_rate_no_longer_than_it_must(scheduler: Scheduler, p
     assert most_in_a_window(starts, timedelta(seconds=1)) == 5
 
 
-def test_a_clock_that_steps_back_holds_up_a_rate_for_one_window_at_most(players: Any, still: Scheduler, clock: Any) -> None:
+@pytest.mark.parametrize("step", [{"hours": -5}, {"seconds": -50}])
+def test_a_clock_that_steps_back_holds_up_a_rate_for_one_window_at_most(
+    players: Any, still: Scheduler, clock: Any, step: dict[str, int]
+) -> None:
     task = still.task(name="work", limit=Limit(rate="2/m"))(nothing)
     still.enqueue_many([task.call() for _ in range(3)])
     player = players(workers=3)
     assert player.round() == [1, 2]
-    clock.advance(hours=-5)
+    clock.advance(**step)
     player.tick()
     assert player.round() == []
     clock.advance(seconds=59)
