@@ -22,6 +22,7 @@ from schedfactory.storage.tables import queue_stats, queues
 
 WhenFull = Literal["raise", "wait"]
 _LET_OUT_AT_ONCE = 2_000
+_MOST = 2**63 - 1  # what an integer in a row can be
 _UNSAID: Any = object()
 
 _SIZE = Statement(
@@ -196,9 +197,15 @@ def _check_when_full(value: str) -> str:
     return value
 
 
+def _storable(value: int | None, what: str) -> int | None:
+    if value is not None and value > _MOST:
+        raise ValueError(f"{what}={value} is more than a row can hold. Pass less, or None for no bound.")
+    return value
+
+
 _CHECKS: dict[str, Callable[[Any], object]] = {
-    "max_size": lambda value: None if value is None else check_int(value, "max_size", 1),
+    "max_size": lambda value: None if value is None else _storable(check_int(value, "max_size", 1), "max_size"),
     "when_full": _check_when_full,
-    "concurrency": check_concurrency,
+    "concurrency": lambda value: _storable(check_concurrency(value), "concurrency"),
     "rate": lambda value: None if value is None else Rate.of(value).text,
 }

@@ -86,7 +86,7 @@ class Node:
         )
         undelivered = Undelivered(shop.database, self._lock, shop.lease_s, self._tell_of_orders)
         self._rescuer = Rescuer(self.id, shop.database, self._lock, shop.waiting, shop.lease_s, undelivered)
-        self._ticker = Ticker(shop.database, shop.seams.ticking, self._wake.ring)
+        self._ticker = Ticker(shop.database, shop.seams.ticking, shop.clock, self._wake.ring)
         self._thread = threading.Thread(target=self._serve, name=f"schedfactory-dispatcher-{self.id}", daemon=True)
         shop.database.on_commit(self._wake.ring)
         shop.flags.append(self._dispatcher.hand.flag)

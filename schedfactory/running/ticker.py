@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from schedfactory.model.clock import UTC
+from schedfactory.model.clock import UTC, Clock
 from schedfactory.model.errors import StorageError
 from schedfactory.storage import sqlite
 from schedfactory.storage.database import Database
@@ -24,8 +24,9 @@ _LONGEST_S = 5.0  # also after any jump of the clock
 class Ticker:
     """The ticks of one node's features, each in a transaction of its own, between the dispatcher's rounds."""
 
-    def __init__(self, database: Database, features: Sequence[Feature], ring: Callable[[], None]) -> None:
+    def __init__(self, database: Database, features: Sequence[Feature], clock: Clock, ring: Callable[[], None]) -> None:
         self._database = database
+        self._clock = clock
         self._ring = ring
         self._failed: set[Feature] = set()
         self._seen = datetime.min.replace(tzinfo=UTC)
@@ -42,7 +43,7 @@ class Ticker:
                 pause = min(pause, (due - now).total_seconds())
                 continue
             try:
-                again, has_changed = self._database.write(lambda conn, feature=feature: _tick(feature, conn, now), quiet=True)  # type: ignore[misc]
+                again, has_changed = self._database.write(lambda conn, feature=feature: self._tick(feature, conn), quiet=True)  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - logged, and tried again; what is wrong there must not end the node
                 if feature not in self._failed:
                     self._failed.add(feature)
@@ -61,8 +62,7 @@ class Ticker:
                 pause = min(pause, max((again - now).total_seconds(), 0.0))
         return pause
 
-
-def _tick(feature: Feature, conn: Connection, now: datetime) -> tuple[datetime | None, bool]:
-    before = sqlite.total_changes(conn)
-    again = feature.tick(conn, now)
-    return again, sqlite.total_changes(conn) != before
+    def _tick(self, feature: Feature, conn: Connection) -> tuple[datetime | None, bool]:
+        before = sqlite.total_changes(conn)
+        again = feature.tick(conn, self._clock())  # not earlier than what was committed while this waited for the database
+        return again, sqlite.total_changes(conn) != before

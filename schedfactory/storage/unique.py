@@ -46,7 +46,8 @@ _TAKE_OVER = Statement(
         run_at=bindparam("new_run_at"),
         expires_at=bindparam("new_expires_at"),
         status=case((jobs.c.status == const("waiting"), jobs.c.status), else_=bindparam("to_status")),
-        limit_keys=null(),
+        # What its code, left over by a timeout, counts by still holds.
+        limit_keys=case((jobs.c.leftover == const(1), jobs.c.limit_keys), else_=null()),
         blocked_by=null(),
     ),
     "job new_args new_priority new_run_at new_expires_at to_status",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from floor import Player, attempts_in, most_at_once, most_in_a_window
 
-from schedfactory import Fail, Limit, RetryAfter, Scheduler, Snooze, TaskRegistry, WaitTimeout
+from schedfactory import Fail, Limit, RetryAfter, Scheduler, Snooze, TaskRegistry, Unique, WaitTimeout
 from schedfactory.features.limits import claim
 from schedfactory.model.outcome import Outcome
 
@@ -254,12 +254,15 @@ def test_a_job_waits_for_its_rate_no_longer_than_it_must(scheduler: Scheduler, p
     assert most_in_a_window(starts, timedelta(seconds=1)) == 5
 
 
-def test_a_clock_that_steps_back_holds_up_a_rate_for_one_window_at_most(players: Any, still: Scheduler, clock: Any) -> None:
+@pytest.mark.parametrize("step", [{"hours": -5}, {"seconds": -50}])
+def test_a_clock_that_steps_back_holds_up_a_rate_for_one_window_at_most(
+    players: Any, still: Scheduler, clock: Any, step: dict[str, int]
+) -> None:
     task = still.task(name="work", limit=Limit(rate="2/m"))(nothing)
     still.enqueue_many([task.call() for _ in range(3)])
     player = players(workers=3)
     assert player.round() == [1, 2]
-    clock.advance(hours=-5)
+    clock.advance(**step)
     player.tick()
     assert player.round() == []
     clock.advance(seconds=59)
@@ -492,6 +495,22 @@ def test_a_scheduler_is_not_idle_while_a_limit_blocks_jobs(still: Scheduler) -> 
 
 
 # What holds a slot, and until when
+
+
+def test_a_job_that_takes_over_a_later_call_keeps_the_slot_of_its_code_left_over_by_a_timeout(
+    players: Any, still: Scheduler, sql: Any
+) -> None:
+    task = still.task(name="work", limit=Limit(1), retry=2, unique=Unique("work", until="finished"))(of_account)
+    job = task.enqueue(1)
+    player = players(workers=2)
+    assert player.round() == [job.id]
+    player.end(job.id, Outcome("queued", "retry", run_at=player.clock.now, failures=1, leftover=True))
+    player.round()
+    replacing = Unique("work", until="started", on_conflict="replace")
+    assert task.options(unique=replacing).enqueue(2).id == job.id
+    assert sql("SELECT leftover, limit_keys FROM schedfactory_jobs") == [(1, '["task:work"]')]
+    task.options(unique=False).enqueue(3)
+    assert player.round() == []
 
 
 def test_code_that_has_outlived_its_timeout_holds_its_slot_until_it_ends(

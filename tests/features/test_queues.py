@@ -57,7 +57,9 @@ def test_set_with_keep_existing_changes_nothing_that_is_set(still: Scheduler) ->
     [
         ({"max_size": 0}, "max_size=0"),
         ({"max_size": True}, "max_size=True is not usable. Pass an int of 1 or more"),
+        ({"max_size": 2**63}, "max_size=9223372036854775808 is more than a row can hold"),
         ({"concurrency": 0}, "concurrency=0 is fewer than one"),
+        ({"concurrency": 2**63}, "concurrency=9223372036854775808 is more than a row can hold"),
         ({"rate": "fast"}, "rate='fast' is not understood"),
         ({"when_full": "drop"}, 'when_full=\'drop\' is unknown. Pass "raise" or "wait"'),
     ],

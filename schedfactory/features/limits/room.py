@@ -14,8 +14,8 @@ from schedfactory.model.limit import Bound, Rate
 
 # Code begins a little after its claim, not always by the same: its own clock must not find one start too many, either.
 MARGIN = timedelta(milliseconds=10)
-# A round may have waited that long for the database since it read the clock; a start later than that was before a step back.
-STEP = timedelta(minutes=1)
+# Whoever counts reads the clock when nobody else can start anything: a start later than that was before a step back.
+STEP = timedelta(seconds=1)
 
 
 class Room:
