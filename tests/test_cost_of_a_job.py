@@ -98,6 +98,7 @@ def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: An
 
 
 # Calls of functions, steps of SQLite; for one job.
-ENQUEUE = (112, 180)
+COMPREHENSION = 1 if sys.version_info < (3, 12) else 0  # is a call, too
+ENQUEUE = (112 + 4 * COMPREHENSION, 180)
 BULK = (21.5, 125)
-DRAIN = (128, 335)
+DRAIN = (128 + COMPREHENSION, 335)

@@ -35,7 +35,8 @@ def _queues(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
     metavar="NAME[=SLOTS]",
     multiple=True,
     callback=_queues,
-    help="Serve only this queue, with at most so many of its jobs at the same time; may be repeated. '*=4': all others.",
+    help="Serve only this queue, with at most so many of its jobs at the same time; may be repeated. '*=4', or --workers 4 "
+    "beside them: all others.",
 )
 @with_source
 @pass_source
@@ -44,6 +45,12 @@ def run(source: Source, /, workers: int | None, queues: Queues) -> None:
 
     What runs then may end. A second signal ends the process at once; the jobs that ran start again later.
     """
+    if isinstance(queues, dict) and workers is not None:
+        if "*" in queues:
+            raise click.UsageError(
+                "--workers and --queue '*=...' both say how many jobs of all other queues may run. Pass one."
+            )
+        workers, queues = None, queues | {"*": workers}
     if source.app is None:
         raise click.UsageError(
             "run needs --app module:scheduler (or SCHEDFACTORY_APP): a database has no code, so a worker without an app "

@@ -47,8 +47,9 @@ def test_nodes_without_any_says_so(cli):
     assert (done.stdout, done.stderr) == ("", "No node has worked on this database within a week.\n")
 
 
-def test_nodes_as_json_has_the_columns_as_keys(working, listed):
-    process = working("--queue", "mail=2", "--queue", "*=1")
+@pytest.mark.parametrize("others", [("--queue", "*=1"), ("--workers", "1")])
+def test_nodes_as_json_has_the_columns_as_keys_and_slots_by_queue(working, listed, others):
+    process = working("--queue", "mail=2", *others)
     [node] = listed()
     assert list(node) == ["id", "host", "pid", "started_at", "status", "workers", "busy", "queues", "tasks"]
     assert (node["id"], node["pid"], node["status"], node["workers"]) == (1, process.pid, "running", 3)

@@ -41,7 +41,7 @@ def shown(cli):
         ((*APP, "run", "--queue", "mail=2", "--queue", "mail=3"), "'mail=3' gives no slots"),
         ((*APP, "run", "--queue", "mail=two"), "Pass each as NAME=SLOTS"),
         ((*APP, "run", "--queue", "mail=0"), "queues['mail']=0 is fewer than one"),
-        ((*APP, "run", "--queue", "mail=2", "--workers", "3"), "both say how many jobs may run"),
+        ((*APP, "run", "--queue", "mail=2", "--queue", "*=1", "--workers", "3"), "both say how many jobs of all other queues"),
         ((*APP, "run", "--queue", "*"), "means all others"),
     ],
 )
