@@ -50,7 +50,8 @@ def run(source: Source, /, workers: int | None, queues: Queues) -> None:
             raise click.UsageError(
                 "--workers and --queue '*=...' both say how many jobs of all other queues may run. Pass one."
             )
-        workers, queues = None, queues | {"*": workers}
+        queues["*"] = workers
+        workers = None
     if source.app is None:
         raise click.UsageError(
             "run needs --app module:scheduler (or SCHEDFACTORY_APP): a database has no code, so a worker without an app "
