@@ -149,3 +149,11 @@ def optional_stamp(moment: datetime | None) -> str | None:
 def unstamp(text: str) -> datetime:
     """Return the aware moment of a stored text."""
     return datetime.fromisoformat(text + "+00:00")
+
+
+def unstamp_or_none(text: str) -> datetime | None:
+    """Return the aware moment of a stored text; None for what is none, such as damaged text."""
+    try:
+        return unstamp(text)
+    except ValueError:
+        return None

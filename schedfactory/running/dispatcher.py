@@ -227,10 +227,10 @@ class Dispatcher:
         if batch.stale:
             claim.give_back(conn, [(job.id, job.fence, job.node, job.reason) for job in batch.stale])
         upcoming = claim.upcoming(conn, self.node)
-        if upcoming.expires_at is not None and upcoming.expires_at <= now:
+        if upcoming.expires_at is not None and upcoming.expires_at <= stamp(now):
             batch.expired = self._aside(conn, batch, lambda: claim.expire(conn, now)) or []
         is_promoted = True
-        if upcoming.run_at is not None and upcoming.run_at <= now:
+        if upcoming.run_at is not None and upcoming.run_at <= stamp(now):
             is_promoted = self._aside(conn, batch, lambda: claim.promote(conn, now)) is not False
             upcoming = claim.upcoming(conn, self.node)
         batch.cancelled = claim.to_cancel(conn, self.node) if upcoming.cancels else []

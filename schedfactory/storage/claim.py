@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, func, null, or_, select, update
 
 from schedfactory.model import codec
-from schedfactory.model.clock import stamp, unstamp
+from schedfactory.model.clock import stamp, unstamp_or_none
 from schedfactory.model.running_job import CLAIMED
 from schedfactory.model.slots import Pool
 from schedfactory.storage import apart, totals, unique
@@ -179,22 +179,25 @@ class Scope:
 
 
 class Upcoming(NamedTuple):
-    """The next moments at which something becomes due and expires, and how many cancels and orders there are to obey."""
+    """The next moments at which something becomes due and expires, and how many cancels and orders there are to obey.
 
-    run_at: datetime | None
-    expires_at: datetime | None
+    The moments are as the rows have them, and compare as SQL compares them: a damaged one must not end the round.
+    """
+
+    run_at: str | None
+    expires_at: str | None
     cancels: int
     orders: int
 
     @property
     def next(self) -> datetime | None:
-        return min((moment for moment in (self.run_at, self.expires_at) if moment is not None), default=None)
+        first = min(filter(None, (self.run_at, self.expires_at)), default=None)
+        return None if first is None else unstamp_or_none(first)
 
 
 def upcoming(conn: Connection, node: int) -> Upcoming:
     """Return what will have to be done next. Reads only."""
-    run_at, expires_at, cancels, orders = _NEXT.run(conn, (node,)).fetchone()
-    return Upcoming(run_at and unstamp(run_at), expires_at and unstamp(expires_at), cancels, orders)
+    return Upcoming(*_NEXT.run(conn, (node,)).fetchone())
 
 
 def expire(conn: Connection, now: datetime) -> list[int]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, text, tuple_, update
 
 from schedfactory.model import codec
-from schedfactory.model.clock import stamp, unstamp
+from schedfactory.model.clock import stamp, unstamp_or_none
 from schedfactory.model.limit import Bound, Rate
 from schedfactory.model.running_job import CLAIMED
 from schedfactory.storage.blocked import queue_key
@@ -118,13 +118,13 @@ def hold(conn: Connection, job_id: int, keys: Iterable[str]) -> None:
 def latest_start(conn: Connection, key: str, rate: Rate) -> tuple[int, datetime | None]:
     """Return number and moment of the latest start under a rate; 0: none is known."""
     row = _LATEST.run(conn, (_start_key(key, rate),)).fetchone()
-    return (0, None) if row is None else (int(row[0]), _moment(row[1]))
+    return (0, None) if row is None else (int(row[0]), unstamp_or_none(row[1]))
 
 
 def started_at(conn: Connection, key: str, rate: Rate, number: int) -> datetime | None:
     """Return when that start was; None where it is long ago."""
     row = _START.run(conn, (_start_key(key, rate), number)).fetchone() if number > 0 else None
-    return None if row is None else _moment(row[0])
+    return None if row is None else unstamp_or_none(row[0])
 
 
 def add_start(conn: Connection, key: str, rate: Rate, now: datetime) -> None:
@@ -151,12 +151,6 @@ def forget_old_starts(conn: Connection, after: tuple[str, int], most: int, now: 
     if rows:
         _FORGET_OLD.run(conn, (*after, *rows[-1], stamp(now - _KEPT)))
     return rows[-1] if len(rows) == most else ("", 0)
-
-
-def _moment(text: str) -> datetime | None:
-    with suppress(ValueError):  # SQL may have written anything
-        return unstamp(text)
-    return None
 
 
 def _start_key(key: str, rate: Rate) -> str:
