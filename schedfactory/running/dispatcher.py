@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from schedfactory.model.clock import Monotonic
+from schedfactory.model.clock import Monotonic, stamp
 from schedfactory.model.errors import StorageError
 from schedfactory.model.job import FINAL
 from schedfactory.model.running_job import RunningJob
