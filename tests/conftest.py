@@ -47,6 +47,11 @@ class ManualClock:
         self.now += timedelta(**parts)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a third of the time of these tests is waiting for others."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _no_database_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCHEDFACTORY_DATABASE", raising=False)
