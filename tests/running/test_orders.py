@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import threading
@@ -65,6 +66,7 @@ def freeze(path):
     def freeze(process):
         while True:
             process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # until then it could still begin to write
             with closing(sqlite3.connect(path, timeout=0.05, isolation_level=None)) as connection:
                 try:
                     connection.execute("BEGIN IMMEDIATE").connection.rollback()
