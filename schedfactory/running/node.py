@@ -50,6 +50,7 @@ class Node:
         self._shop = shop
         self._slots = slots
         self._on_drain = on_drain
+        self._closes = shop.database.closes
         self.failure: str | None = None
         self.was_stopped = False  # and who stopped it waits no more, also where code goes on
         self._has_left = threading.Event()
@@ -284,7 +285,7 @@ class Node:
             self._lock.leave()
         self._wake.close()
         self._shop.reporter.tell("node", self.id, "stop", self._shop.clock())
-        if self._shop.database.was_closed:  # while code ran on, whose end has opened it again
+        if self._shop.database.closes != self._closes:  # while code ran on, whose end has opened it again
             self._shop.database.close()
         self._has_left.set()
 

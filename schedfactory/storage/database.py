@@ -1,4 +1,4 @@
-"""One database: who reads, who writes, and when a write is done.
+"""One database: when a write is done, and by whom.
 
 There is no writer thread. A thread that writes puts its work on a list; the first one there carries out the work of all
 that wait in one transaction, so that many threads share one commit, and one fsync (group commit: DeWitt et al.,
@@ -8,65 +8,35 @@ work is done, or it is the next to lead: at a common one they would wake each ot
 
 from __future__ import annotations
 
-import logging
 import math
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection
-
 from schedfactory.model.clock import Monotonic
-from schedfactory.model.errors import StorageError
-from schedfactory.storage import fork, sqlite
-from schedfactory.storage.checkpoint import Checkpoints
-from schedfactory.storage.opening import Connections, connect
+from schedfactory.storage import sqlite
+from schedfactory.storage.file import DatabaseFile
 from schedfactory.storage.ticket import Stored, Ticket, Work, all_of, find_out, join
 
-_log = logging.getLogger("schedfactory")
 T = TypeVar("T")
 
-# What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
-_abandoned: list[object] = []
 
-
-class Database:
-    """A file, opened at first use.
-
-    Args:
-        path: where it is.
-        durability: "full" syncs every commit, "normal" leaves that to the checkpoints.
-        lock_timeout_s: seconds that one call waits for other processes.
-        may_migrate: bring the tables up to date when it is opened.
-    """
+class Database(DatabaseFile):
+    """A file whose writes share their commits, and ring bells after them."""
 
     def __init__(self, path: Path, durability: str, lock_timeout_s: float, may_migrate: bool) -> None:
-        self.path = path
-        self.log = Path(f"{path}-wal")  # every commit is written there first
-        self._durability = durability
-        self._lock_timeout_s = lock_timeout_s
-        self.may_migrate = may_migrate
         self._bells: list[Callable[[], None]] = []
-        self._is_spoilt = False
-        self._reset()
-        fork.watch(self)
+        super().__init__(path, durability, lock_timeout_s, may_migrate)
 
     def _reset(self) -> None:
-        self._opening = threading.Lock()
-        self._readers = fork.Readers()
-        self._held: list[Callable[[], None]] = []
-        self._leading = threading.Lock()
-        self._leader = 0  # the thread that holds it while it writes
+        super()._reset()
         self._waiting: deque[Ticket[Any]] = deque()
         self._standing: deque[Ticket[Any]] = deque()
-        self._connections: Connections | None = None
         self._commits = 0
-        self.was_closed = False
-        self._checkpoints = Checkpoints(self.path)
 
     def write(self, work: Work[T], *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
         """Run `work(connection)` in a transaction that takes the write lock at its begin; return what it returns.
@@ -129,64 +99,10 @@ class Database:
                     self._disconnect()  # the next use opens it anew, with its own durability
                 raise self._meaning(error) or error from error
 
-    @contextmanager
-    def read(self, *, for_people: bool = False) -> Iterator[Connection]:
-        """Give a connection that sees one state of the database and cannot change it.
-
-        Args:
-            for_people: the statements are the user's own, and so are most errors.
-
-        Raises:
-            StorageError: the database said no.
-        """
-        readers = self._readers
-        readers.enter(is_urgent=self._leader == threading.get_ident())
-        try:
-            with self._open().engine.connect() as connection:
-                yield connection
-        except Exception as error:
-            meaning = self._of_people(error) if for_people else self._meaning(error)
-            if meaning is None:
-                raise
-            raise meaning from error
-        finally:
-            if readers is self._readers:  # else this is a forked child
-                readers.leave()
-
-    def open(self, *, migrate: bool = False) -> None:
-        """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
-
-        Raises:
-            StorageError: it cannot be opened.
-            SchemaTooOld, SchemaTooNew: the tables do not fit.
-        """
-        self.may_migrate = self.may_migrate or migrate
-        self._open()
-
-    def version(self) -> int | None:
-        """Return a number that changes when others commit; None while this process is writing."""
-        if not self._leading.acquire(blocking=False):
-            return None
-        try:
-            return None if self._connections is None else sqlite.data_version(self._connections.writer)
-        except sqlite3.OperationalError:
-            return None
-        finally:
-            self._leading.release()
-
     def state(self) -> tuple[int, int] | None:
         """Return what changes with every commit, of this process or another; None while this process is writing."""
         version = self.version()
         return None if version is None else (version, self._commits)
-
-    def tend(self) -> None:
-        """Put the log into the file if it is time to, also where nothing is written any more."""
-        if self._leading.acquire(blocking=False):
-            try:
-                if self._connections is not None:
-                    self._checkpoints.tend(self._connections.driver)
-            finally:
-                self._leading.release()
 
     def on_commit(self, bell: Callable[[], None]) -> None:
         """Ring `bell` after every commit of this process that is not quiet."""
@@ -195,45 +111,6 @@ class Database:
     def off_commit(self, bell: Callable[[], None]) -> None:
         with suppress(ValueError):
             self._bells.remove(bell)
-
-    @property
-    def is_open(self) -> bool:
-        """True between the first use and `close()`, in the process that opened it."""
-        return self._connections is not None
-
-    def close(self) -> None:
-        """Close all connections; the next use opens them again, and `was_closed` tells it to close them when it is done."""
-        with self._leading, self._opening:
-            self.was_closed = True
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        connections, self._connections = self._connections, None
-        if connections is not None:
-            connections.writer.close()
-            connections.engine.dispose()
-
-    def _open(self) -> Connections:
-        connections = self._connections
-        if connections is not None:
-            return connections
-        if self._is_spoilt:
-            raise StorageError(
-                f"{self.path}: this process was forked while it read the database, so SQLite's notes of its locks are wrong. "
-                "Leave reading() before a fork.",
-                str(self.path),
-            )
-        with self._opening:
-            if self._connections is None:
-                try:
-                    self._connections = connect(self.path, self._durability, self._lock_timeout_s, self.may_migrate)
-                    _log.info("schedfactory uses %s", self.path)
-                except Exception as error:
-                    meaning = self._meaning(error)
-                    if meaning is None:
-                        raise
-                    raise meaning from error
-            return self._connections
 
     def _see_done(self, ticket: Ticket[Any]) -> None:
         while not ticket.is_done:
@@ -271,8 +148,6 @@ class Database:
         try:
             _, writer, driver = self._open()
             deadline = batch[-1].deadline
-            if deadline == math.inf:  # it stood by
-                deadline = Monotonic.now() + self._lock_timeout_s
             sqlite.begin_immediate(driver, deadline)
             for ticket in batch:
                 ticket.value = ticket.work(writer)
@@ -280,6 +155,7 @@ class Database:
                     join(self._waiting, batch)
             if others_join and self._standing and not all(ticket.quiet for ticket in batch):
                 for ticket in all_of(self._standing):
+                    ticket.deadline = Monotonic.now() + self._lock_timeout_s  # from now on it waits, should it be done again
                     batch.append(ticket)
                     ticket.ring()
                     ticket.value = ticket.work(writer)
@@ -338,33 +214,13 @@ class Database:
             with suppress(sqlite3.Error):  # SQLite has rolled back by itself
                 self._connections.driver.rollback()
 
-    def _of_people(self, error: Exception) -> StorageError | None:
-        if isinstance(error, StorageError):  # it could not be opened
-            return None
-        return sqlite.translate_for_people(error, self._open().engine, self.path, self._lock_timeout_s)
-
-    def _meaning(self, error: BaseException) -> StorageError | None:
-        return sqlite.translate(error, self.path, self._lock_timeout_s)
-
     def abandon(self) -> None:
-        """Leave to the parent what it had open, and start anew in this forked child."""
-        _abandoned.append(self._connections)
+        """Leave to the parent what it had open, and start anew in this forked child, where nobody listens yet."""
         self._bells = []
-        self._is_spoilt |= self._readers.are_there or self._connections is not None
-        self._reset()
-
-    def hold_still(self) -> None:
-        """Before a fork: close everything, because SQLite's own notes of its locks would be wrong in the child."""
-        self._held = [self._readers.go_on]  # what an interrupt of this leaves to be undone, too
-        self._readers.hold()
-        for lock in (self._leading, self._opening):
-            lock.acquire()
-            self._held.append(lock.release)
-        if not self._readers.are_there:
-            self._disconnect()
+        super().abandon()
 
     def go_on(self) -> None:
-        while self._held:
-            self._held.pop()()
-        for bell in self._bells:  # a dispatcher watches the log, which may be another file now
+        """After a fork, in the parent: use it again, and let a dispatcher look, whose log may be another file now."""
+        super().go_on()
+        for bell in self._bells:
             bell()

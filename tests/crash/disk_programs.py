@@ -18,7 +18,8 @@ from disk import Shim
 from sqlalchemy import Connection
 
 from schedfactory import Scheduler, StatusReport, current_job
-from schedfactory.storage import checkpoint, database, enqueue, migrate, opening, sqlite
+from schedfactory.storage import checkpoint, enqueue, file, migrate, opening, sqlite
+from schedfactory.storage.database import Database
 
 JOBS = 90  # of each of two threads
 PAGES = 60  # written before a checkpoint, so that there are some
@@ -79,14 +80,14 @@ def tell(report: StatusReport) -> None:
 
 
 def never_sync() -> None:
-    connect = database.connect
+    connect = file.connect
 
     def connect_so(*given: Any) -> opening.Connections:
         found = connect(*given)
         found.driver.execute("PRAGMA synchronous=OFF").close()
         return found
 
-    database.connect = connect_so
+    file.connect = connect_so
 
 
 def migrate_unsynced() -> None:
@@ -115,7 +116,7 @@ def acknowledge_early() -> None:
 
 
 def claim_unsynced() -> None:
-    database.Database.sync = lambda self, **_: None
+    Database.sync = lambda self, **_: None
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {

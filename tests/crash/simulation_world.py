@@ -26,7 +26,7 @@ from schedfactory.model.clock import Monotonic
 from schedfactory.model.errors import StorageError
 from schedfactory.running import node as running_node
 from schedfactory.storage import checkpoint, claim, nodes, sqlite
-from schedfactory.storage import database as storage_database
+from schedfactory.storage import file as storage_file
 from schedfactory.storage.database import Database
 
 BUSY, FULL, FAILED = sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_FSYNC
@@ -148,7 +148,7 @@ class World:
             patch.setattr(sqlite, "_SYNCHRONOUS", {"full": "OFF", "normal": "OFF"})  # nothing here loses power
             patch.setattr(sqlite, "begin_immediate", self._around(sqlite.begin_immediate, "begin", None))
             patch.setattr(sqlite, "commit", self._around(sqlite.commit, "commit", "committed"))
-            patch.setattr(storage_database, "connect", self._around(storage_database.connect, "open", None))
+            patch.setattr(storage_file, "connect", self._around(storage_file.connect, "open", None))
             patch.setattr(Database, "read", self._read(Database.read))
             patch.setattr(Database, "sync", self._sync(Database.sync))
             patch.setattr(claim, "take", self._take(claim.take))
