@@ -12,7 +12,7 @@ from schedfactory.model.command import DONE, Command, Kind
 from schedfactory.model.errors import WaitTimeout
 from schedfactory.model.job import read_moment, read_optional_moment
 from schedfactory.model.node import NodeInfo
-from schedfactory.model.options import check_int
+from schedfactory.model.options import LARGEST, check_int, check_storable
 from schedfactory.running import context
 from schedfactory.running.undelivered import Undelivered, announce
 from schedfactory.storage import commands, nodes
@@ -20,7 +20,6 @@ from schedfactory.storage.locks import LockFile, lock_file
 from schedfactory.storage.statement import Row
 
 _LOOK_S = 0.5  # between looks at whether the node still lives
-_MOST = 2**63 - 1  # what a row's id can be
 
 
 class Nodes:
@@ -48,7 +47,7 @@ class Nodes:
         """
         check_int(limit, "limit", 1)
         with _lock(self._house) as lock, self._house.database.read() as conn:
-            return nodes.listed(conn, lock, min(limit, _MOST))
+            return nodes.listed(conn, lock, min(limit, LARGEST))
 
     def pause(self, node: int | None = None) -> Command:
         """Let a node claim no more, until `resume` or its end. Its running jobs go on; what it had claimed ahead goes back.
@@ -110,7 +109,7 @@ class Commands:
         """
         check_int(limit, "limit", 1)
         with self._house.database.read() as conn:
-            rows = commands.latest(conn, min(limit, _MOST))
+            rows = commands.latest(conn, min(limit, LARGEST))
         return [self._snapshot([row], row[2]) for row in rows]
 
     def give(
@@ -119,8 +118,8 @@ class Commands:
         """Store an order; what the methods of `scheduler.nodes` are made of."""
         context.refuse_worker_process(f"nodes.{kind}()", at_import=True)
         for value, what in ((node, "node"), (worker, "worker"), (workers, "workers")):
-            if value is not None and check_int(value, what, 1) > _MOST:
-                raise ValueError(f"{what}={value} is no number that a node can have.")
+            if value is not None:
+                check_storable(check_int(value, what, 1), f"{what}={value}")
         house, now = self._house, self._house.clock()
         with _lock(house) as lock:
             given = house.database.write(

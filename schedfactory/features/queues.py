@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from schedfactory.model.errors import QueueFull
 from schedfactory.model.limit import Rate, check_concurrency
-from schedfactory.model.options import check_int, check_queue
+from schedfactory.model.options import check_int, check_queue, check_storable
 from schedfactory.storage import blocked
 from schedfactory.storage.database import Database
 from schedfactory.storage.enqueue import QUEUE
@@ -22,7 +22,6 @@ from schedfactory.storage.tables import queue_stats, queues
 
 WhenFull = Literal["raise", "wait"]
 _LET_OUT_AT_ONCE = 2_000
-_MOST = 2**63 - 1  # what an integer in a row can be
 _UNSAID: Any = object()
 
 _SIZE = Statement(
@@ -197,15 +196,9 @@ def _check_when_full(value: str) -> str:
     return value
 
 
-def _storable(value: int | None, what: str) -> int | None:
-    if value is not None and value > _MOST:
-        raise ValueError(f"{what}={value} is more than a row can hold. Pass less, or None for no bound.")
-    return value
-
-
 _CHECKS: dict[str, Callable[[Any], object]] = {
-    "max_size": lambda value: None if value is None else _storable(check_int(value, "max_size", 1), "max_size"),
+    "max_size": lambda value: None if value is None else check_storable(check_int(value, "max_size", 1), f"max_size={value}"),
     "when_full": _check_when_full,
-    "concurrency": lambda value: _storable(check_concurrency(value), "concurrency"),
+    "concurrency": check_concurrency,
     "rate": lambda value: None if value is None else Rate.of(value).text,
 }

@@ -795,7 +795,7 @@ def test_a_command_whose_row_is_gone_says_so(scheduler, sql):
         (lambda nodes: nodes.scale(1, workers=True), "workers=True"),
         (lambda nodes: nodes.pause(0), "node=0"),
         (lambda nodes: nodes.pause("one"), "node='one'"),
-        (lambda nodes: nodes.pause(2**63), "no number that a node can have"),
+        (lambda nodes: nodes.pause(2**63), "node=9223372036854775808 is more than a row can hold"),
         (lambda nodes: nodes.quit(1, worker=0), "worker=0"),
         (lambda nodes: nodes.quit(worker=2), "worker=2 of which node"),
     ],

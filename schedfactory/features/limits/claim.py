@@ -200,7 +200,7 @@ def bounds_for(task: str, queue: str, args: str, tasks: TaskRegistry, queues: Ma
     for limit in limits:
         try:
             bound = limit.bound(args)
-        except Exception:  # noqa: BLE001, S112 - whatever the user's types say
+        except Exception:  # noqa: BLE001, S112 - its attempt fails of the same arguments, and says so
             continue
         found[bound.key] = found[bound.key].with_another(bound) if bound.key in found else bound
     return tuple(found.values())
