@@ -27,7 +27,7 @@ from schedfactory.running import context
 from schedfactory.settings import Given, Settings
 from schedfactory.storage import enqueue
 from schedfactory.storage import migrate as schema
-from schedfactory.storage.enqueue import Stored
+from schedfactory.storage.enqueue import Arrival, Stored
 from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
@@ -234,25 +234,23 @@ class Scheduler(Control):
         return jobs
 
     def _store(self, calls: Sequence[Call[Any]], rows: Sequence[Row], now: datetime) -> Stored:
-        def store() -> Stored:
-            seams = self._house.seams
-            return self._house.database.write(
-                lambda conn: enqueue.store(conn, calls, rows, seams, now), was_stored=enqueue.is_there
-            )
-
+        arrival = (calls, rows, self._house.seams, now)
         try:
-            return store()
+            return self._store_now(arrival)
         except QueueFull as error:
             if not error.may_wait or context.is_inside(self):
                 raise
             full = error
-        return self._house.waiting.for_room(lambda: self._store_if_room(full, store), self._house.database.state)
+        return self._house.waiting.for_room(lambda: self._store_if_room(full, arrival), self._house.database.state)
 
-    def _store_if_room(self, full: QueueFull, store: Callable[[], Stored]) -> Stored | None:
+    def _store_now(self, arrival: Arrival) -> Stored:
+        return self._house.database.write_together(enqueue.store_together, arrival, was_stored=enqueue.is_there)
+
+    def _store_if_room(self, full: QueueFull, arrival: Arrival) -> Stored | None:
         try:
             with self._house.database.read() as conn:
                 refuse_full(conn, full.queue, full.more)
-            return store()
+            return self._store_now(arrival)
         except QueueFull as still_full:
             if not still_full.may_wait:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -46,6 +47,13 @@ class Arguments:
         self._defaults |= {p.name: [] if p.kind is p.VAR_POSITIONAL else {} for p in parameters if p.kind in _REST}
         self._required = {p.name for p in parameters if p.kind not in _REST and p.default is p.empty}
         self._is_plain = all(p.kind in _PLAIN for p in parameters)
+        # How many arguments are enough, where no keywords are given.
+        leading = self._positional if self._is_plain and self._required <= set(self._positional) else None
+        self._needed = (
+            math.inf
+            if leading is None
+            else max((place for place, name in enumerate(leading, 1) if name in self._required), default=0)
+        )
         with suppress(NameError):  # an annotation of something defined further down is looked at at the first use
             self._types  # noqa: B018 - ambiguous annotations are refused at decoration
 
@@ -55,6 +63,8 @@ class Arguments:
         Raises:
             TypeError: the function could not be called like this.
         """
+        if not kwargs and self._needed <= len(args) <= len(self._positional):
+            return dict(zip(self._positional, args))
         if self._is_plain and len(args) <= len(self._positional):
             bound = dict(zip(self._positional, args))
             if not (bound.keys() & kwargs.keys()):

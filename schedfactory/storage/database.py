@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 from schedfactory.model.clock import Monotonic
 from schedfactory.storage import sqlite
 from schedfactory.storage.file import DatabaseFile
-from schedfactory.storage.ticket import Stored, Ticket, Work, all_of, find_out, join
+from schedfactory.storage.ticket import Stored, Ticket, Work, Works, all_of, do_next, find_out, join, one_by_one
 
 T = TypeVar("T")
 
@@ -52,6 +52,14 @@ class Database(DatabaseFile):
             DatabaseBusy, StorageFull: nothing was stored, now or later.
             StorageError: the database said no; it says where it is not known whether the change was stored.
         """
+        return cast("T", self.write_together(one_by_one, work, quiet=quiet, was_stored=was_stored))
+
+    def write_together(self, works: Works[T], item: Any, *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
+        """As `write`, of what is done at once for all threads that bring an item of the same kind.
+
+        Args:
+            works: does several items with a connection, and returns what came of each, in their order.
+        """
         if self._connections is None:
             self._open()
         if self._leader == threading.get_ident():  # it would wait for itself for ever
@@ -59,14 +67,14 @@ class Database(DatabaseFile):
                 f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
                 "Let the handler only set a flag."
             )
-        ticket = Ticket(work, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
+        ticket = Ticket(works, item, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
         self._see_done(ticket)
         return cast("T", ticket.value)
 
     def stand_by(self, work: Work[T], bell: Callable[[], None]) -> Ticket[T]:
         """Let `work` take part in another thread's next write that is not quiet; `bell` rings then, not after its commit."""
-        ticket = Ticket(work, True, math.inf, None, bell)
+        ticket = Ticket(one_by_one, work, True, math.inf, None, bell)
         self._standing.append(ticket)
         return ticket
 
@@ -149,8 +157,9 @@ class Database(DatabaseFile):
             _, writer, driver = self._open()
             deadline = batch[-1].deadline
             sqlite.begin_immediate(driver, deadline)
-            for ticket in batch:
-                ticket.value = ticket.work(writer)
+            done = 0
+            while done < len(batch):
+                done = do_next(writer, batch, done)
                 if others_join and self._waiting:
                     join(self._waiting, batch)
             if others_join and self._standing and not all(ticket.quiet for ticket in batch):
@@ -158,7 +167,7 @@ class Database(DatabaseFile):
                     ticket.deadline = Monotonic.now() + self._lock_timeout_s  # from now on it waits, should it be done again
                     batch.append(ticket)
                     ticket.ring()
-                    ticket.value = ticket.work(writer)
+                    do_next(writer, batch, len(batch) - 1)
             committing = driver
             sqlite.commit(driver, deadline)
         except Exception as error:  # noqa: BLE001 - handed to who waits for it

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, bindparam, func, insert, select, text
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from schedfactory.model import codec
 from schedfactory.model.clock import optional_stamp, stamp
@@ -26,7 +27,6 @@ _INSERT = Statement(
 )
 QUEUE, _UNIQUE_KEY = _COLUMNS.index("queue"), _COLUMNS.index("unique_key")
 _LAST_ID = Statement(select(func.coalesce(func.max(jobs.c.id), 0)))
-_LAST_INSERTED = Statement(text("SELECT last_insert_rowid()"))
 _UID = Statement(select(jobs.c.uid).where(jobs.c.id == bindparam("job")), "job")
 _IDS_AFTER = Statement(select(jobs.c.uid, jobs.c.id).where(jobs.c.id > bindparam("last")), "last")
 
@@ -75,6 +75,28 @@ def changed(row: Row, values: dict[str, Any]) -> Row:
     return tuple(values.get(name, value) for name, value in zip(_COLUMNS, row))
 
 
+# What one enqueue brings: calls, their rows of `to_rows`, what the features have to say to them, and its moment.
+Arrival = tuple[Sequence[Call[Any]], Sequence[Row], Seams, datetime]
+
+
+def store_together(conn: Connection, arrivals: Sequence[Arrival]) -> list[Stored]:
+    """Store what several enqueues bring, with as few statements as for one of them where nothing of theirs is unique.
+
+    Raises:
+        SchedfactoryError: a feature refuses some of it.
+    """
+    if len(arrivals) == 1:
+        return [store(conn, *arrivals[0])]
+    rows = [row for _, some, _, _ in arrivals for row in some]
+    if any(row[_UNIQUE_KEY] is not None for row in rows):
+        return [store(conn, *arrival) for arrival in arrivals]
+    calls = [call for some, _, _, _ in arrivals for call in some]
+    _, _, seams, now = arrivals[-1]
+    stored = store(conn, calls, rows, seams, now)
+    ends = list(accumulate(len(some) for _, some, _, _ in arrivals))
+    return [Stored(stored.ids[start:end], stored.rows[start:end], {}) for start, end in zip([0, *ends], ends)]
+
+
 def store(conn: Connection, calls: Sequence[Call[Any]], rows: Sequence[Row], seams: Seams, now: datetime) -> Stored:
     """Store rows of `to_rows`, as the features want it. The caller commits.
 
@@ -119,8 +141,7 @@ def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
     if len(rows) == 1:
         return (int(_INSERT.run(conn, rows[0]).lastrowid),)
     before = int(_LAST_ID.run(conn).fetchone()[0])
-    _INSERT.insert_many(conn, rows)
-    last = int(_LAST_INSERTED.run(conn).fetchone()[0])
+    last = _INSERT.insert_many(conn, rows)
     if last - before == len(rows):
         return range(before + 1, last + 1)
     ids = dict(_IDS_AFTER.run(conn, (before,)).fetchall())  # a trigger of the user's has added rows in between
@@ -149,11 +170,25 @@ def uuid7s(now: datetime, count: int) -> list[str]:
     """Return time-ordered unique ids (RFC 9562, version 7): 48 bits of milliseconds, 74 random ones."""
     head = f"{int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF:012x}"
     head = f"{head[:8]}-{head[8:]}-7"
+    if count == 1:
+        try:
+            return [head + _spare.pop()]
+        except IndexError:
+            _spare.extend(_tails(_SPARE))
+    return [head + tail for tail in _tails(count)]
+
+
+def _tails(count: int) -> list[str]:
     chance = os.urandom(10 * count).hex()
     return [
-        f"{head}{chance[i : i + 3]}-{_VARIANT[chance[i + 3]]}{chance[i + 4 : i + 7]}-{chance[i + 7 : i + 19]}"
+        f"{chance[i : i + 3]}-{_VARIANT[chance[i + 3]]}{chance[i + 4 : i + 7]}-{chance[i + 7 : i + 19]}"
         for i in range(0, 20 * count, 20)
     ]
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_SPARE = 64  # drawn at once: each call of the system lets another thread in
+_spare: list[str] = []
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_spare.clear)

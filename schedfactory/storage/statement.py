@@ -31,6 +31,7 @@ class Statement:
     def __init__(self, statement: ClauseElement, names: str = "") -> None:
         self._statement = statement
         self._names = tuple(names.split())
+        self._many: dict[int, str] = {}
         self._compiled: dict[str, tuple[str, Callable[[Row], Row]]] = {}
 
     def run(self, conn: Connection, values: Row = ()) -> Any:
@@ -43,18 +44,24 @@ class Statement:
         cursor = conn.connection.dbapi_connection.executemany(sql, map(order, rows))  # type: ignore[union-attr]
         return int(cursor.rowcount)
 
-    def insert_many(self, conn: Connection, rows: Sequence[Row]) -> None:
-        """Execute an INSERT of one row for all these, many at a time: 2 µs a row cheaper than one by one."""
+    def insert_many(self, conn: Connection, rows: Sequence[Row]) -> int:
+        """Execute an INSERT of one row for all these, many at a time, and return the id of the last."""
         sql, order = self._for(conn)
-        at_once = _MOST_BOUND // len(self._names)
-        whole = len(rows) - len(rows) % at_once
-        if whole:
+        execute = conn.connection.dbapi_connection.execute  # type: ignore[union-attr]
+        most = _MOST_BOUND // len(self._names)
+        start = last = 0
+        while start < len(rows):
+            some = rows[start : start + _at_once(len(rows) - start, most)]
+            last = execute(self._of_many(sql, len(some)), tuple(chain.from_iterable(map(order, some)))).lastrowid
+            start += len(some)
+        return int(last)
+
+    def _of_many(self, sql: str, count: int) -> str:
+        found = self._many.get(count)
+        if found is None:
             head, values, one = sql.rpartition(" VALUES ")
-            many = head + values + ", ".join([one] * at_once)
-            execute = conn.connection.dbapi_connection.execute  # type: ignore[union-attr]
-            for start in range(0, whole, at_once):
-                execute(many, tuple(chain.from_iterable(map(order, rows[start : start + at_once]))))
-        self.run_many(conn, rows[whole:])
+            found = self._many[count] = head + values + ", ".join([one] * count)
+        return found
 
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Row]]:
         found = self._compiled.get(conn.dialect.name)
@@ -63,6 +70,11 @@ class Statement:
             places = [self._names.index(name) if name in self._names else name for name in compiled.positiontup or ()]
             found = self._compiled[conn.dialect.name] = (str(compiled), _picker(places, dict(compiled.params), self._names))
         return found
+
+
+def _at_once(count: int, most: int) -> int:
+    """Return how many of `count` rows go into a statement: of few different lengths, which the driver keeps prepared."""
+    return next((length for length in (most, 32, 16) if length <= count), count)
 
 
 def _picker(places: list[int | str], constants: dict[str, Any], names: tuple[str, ...]) -> Callable[[Row], Row]:

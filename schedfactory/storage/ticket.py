@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from schedfactory.model.errors import StorageError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+Works = Callable[[Connection, Sequence[Any]], Sequence[T]]
 Stored = Callable[[Connection, T], bool | None]
 
 _UNCALLED_S = 1.0  # then a thread that waits looks by itself: an interrupt may have kept a leader from calling it
@@ -26,12 +27,14 @@ class Ticket(Generic[T]):
     """A piece of work of one thread, and what has become of it.
 
     Attributes:
+        works: does the items of tickets that stand side by side at once, and returns what came of each.
         was_stored: looks whether a commit that failed has happened all the same.
         bell: of a thread that does not wait for its turn; rings when that comes.
         commit: which of this process's commits it was.
     """
 
-    work: Work[T]
+    works: Works[T]
+    item: Any
     quiet: bool
     deadline: float
     was_stored: Stored[T] | None
@@ -61,6 +64,23 @@ class Ticket(Generic[T]):
             self._turn = turn
         if not self.is_done and is_led():  # looked at again: until now nobody could call
             self._turn.acquire(timeout=_UNCALLED_S)
+
+
+def one_by_one(conn: Connection, works: Sequence[Work[T]]) -> list[T]:
+    """Do works that have nothing in common."""
+    return [work(conn) for work in works]
+
+
+def do_next(conn: Connection, batch: Sequence[Ticket[Any]], start: int) -> int:
+    """Do the ticket at `start`, and those after it that can be done with it; return where it goes on."""
+    works = batch[start].works
+    end = start + 1
+    while end < len(batch) and batch[end].works is works:
+        end += 1
+    some = batch[start:end]
+    for ticket, value in zip(some, works(conn, [ticket.item for ticket in some])):
+        ticket.value = value
+    return end
 
 
 def join(line: deque[Ticket[Any]], batch: list[Ticket[Any]]) -> None:

@@ -8,15 +8,16 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
-from schedfactory import DatabaseBusy, NotADatabase, Scheduler, StorageError, UnsafeFilesystem, tables
+from schedfactory import DatabaseBusy, NotADatabase, QueueFull, Scheduler, StorageError, UnsafeFilesystem, tables
 from schedfactory.storage import checkpoint
 from schedfactory.storage.database import Database
 
@@ -70,23 +71,23 @@ def held(database: Database) -> Iterator[None]:
         holder.join(60)
 
 
-def brought_together(database: Database, works: list[Any]) -> list[Any]:
-    """Write all these in one batch; return what each thread got, a value or an exception."""
-    got: list[Any] = [None] * len(works)
+def brought_together(database: Database, calls: list[Callable[[], Any]]) -> list[Any]:
+    """Make all these calls, which write, in one batch; return what each thread got, a value or an exception."""
+    got: list[Any] = [None] * len(calls)
     pause = threading.Event()
 
     def bring(number: int) -> None:
         try:
-            got[number] = database.write(works[number])
+            got[number] = calls[number]()
         except Exception as error:
             got[number] = error
 
     with held(database):
-        threads = [threading.Thread(target=bring, args=(number,)) for number in range(len(works))]
-        for thread in threads:
+        threads = [threading.Thread(target=bring, args=(number,)) for number in range(len(calls))]
+        for number, thread in enumerate(threads, 1):
             thread.start()
-        while len(database._waiting) < len(works):
-            pause.wait(0.001)
+            while len(database._waiting) < number:
+                pause.wait(0.001)
     for thread in threads:
         thread.join(60)
     return got
@@ -95,7 +96,7 @@ def brought_together(database: Database, works: list[Any]) -> list[Any]:
 def test_threads_that_wait_share_one_commit(database: Database, path: Path) -> None:
     database.open()
     before = database._commits
-    brought_together(database, [insert("work")] * 8)
+    brought_together(database, [partial(database.write, insert("work"))] * 8)
     assert number_of_jobs(path) == 8
     assert database._commits == before + 1  # that of the holder
 
@@ -122,11 +123,50 @@ def test_one_bad_work_fails_alone(database: Database, path: Path) -> None:
         conn.execute(tables.jobs.insert().values(task="half done"))
         raise KeyError("a mistake")
 
-    got = brought_together(database, [insert("good"), wrong, insert("good"), insert(None), lambda conn: 5])
+    works = [insert("good"), wrong, insert("good"), insert(None), lambda conn: 5]
+    got = brought_together(database, [partial(database.write, work) for work in works])
     assert [isinstance(one, Exception) for one in got] == [False, True, False, True, False]
     assert (type(got[1]), type(got[3]), got[4]) == (KeyError, StorageError, 5)
     assert got[3].is_refusal
     assert number_of_jobs(path) == 2
+
+
+def test_enqueues_that_share_a_commit_share_its_statements_and_each_gets_its_own_jobs(still: Scheduler) -> None:
+    still.counts()
+    mail, work = still.remote("mail").options(queue="mail", priority=9), still.remote("work")
+    some = [work.call(n=n) for n in range(30)]
+    statements: list[str] = []
+    database = still._house.database
+    database._open().driver.set_trace_callback(statements.append)
+    one, many, other = brought_together(
+        database, [partial(work.enqueue, n=-1), partial(still.enqueue_many, some), partial(mail.enqueue, n=-2)]
+    )
+    assert sum(statement.startswith("INSERT INTO schedfactory_jobs") for statement in statements) == 1
+    for job, n in zip([one, *many, other], [-1, *range(30), -2]):
+        assert (job.refresh(), job.args) == (job, {"n": n})
+    assert (other.task, other.queue, other.priority) == ("mail", "mail", 9)
+
+
+def test_enqueues_that_share_a_commit_are_refused_each_for_itself(still: Scheduler) -> None:
+    still.queues.set("mail", max_size=3)
+    mail, work = still.remote("mail").options(queue="mail"), still.remote("work")
+    too_many = [mail.call(n=n) for n in range(3)]
+    got = brought_together(
+        still._house.database,
+        [mail.enqueue, partial(still.enqueue_many, too_many), work.enqueue, mail.enqueue, mail.enqueue, mail.enqueue],
+    )
+    assert [isinstance(one, QueueFull) for one in got] == [False, True, False, False, False, True]
+    assert still.counts()["queued"] == 4
+
+
+def test_enqueues_that_share_a_commit_find_each_others_unique_keys(still: Scheduler) -> None:
+    plain, only = still.remote("plain"), still.remote("only").options(unique="the one")
+    first, one, twin, second = brought_together(
+        still._house.database, [plain.enqueue, only.enqueue, only.enqueue, plain.enqueue]
+    )
+    assert (one.is_new, twin.is_new, twin) == (True, False, one)
+    assert [job.refresh().task for job in (first, one, second)] == ["plain", "only", "plain"]
+    assert still.counts()["queued"] == 3
 
 
 def test_bells_ring_after_the_commit_unless_the_write_is_quiet(database: Database, path: Path) -> None:

@@ -192,7 +192,7 @@ def test_an_unclear_commit_is_judged_by_what_it_has_stored_and_not_by_who_was_ke
 
     def ticket(call: Any) -> Any:
         rows = enqueue.to_rows([call], clock())
-        return Ticket(lambda conn: enqueue.store(conn, [call], rows, house.seams, clock()), False, 1e18, enqueue.is_there)
+        return Ticket(enqueue.store_together, ([call], rows, house.seams, clock()), False, 1e18, enqueue.is_there)
 
     tickets = {"kept": ticket(work.call()), "new": ticket(work.options(unique="other").call())}
     monkeypatch.setattr(sqlite, "commit", fails)
