@@ -127,19 +127,19 @@ def ends_that_are_dropped_when_the_database_fails(patch: pytest.MonkeyPatch) -> 
 
 
 def an_enqueue_that_is_repeated_after_an_unclear_commit(patch: pytest.MonkeyPatch) -> None:
-    write = Database.write
+    write = Database.write_together
 
-    def again(database: Database, work: Any, **how: Any) -> Any:
+    def again(database: Database, works: Any, item: Any, **how: Any) -> Any:
         if how.pop("was_stored", None) is None:  # a round of a node, which looks at what it has in hand
-            return write(database, work, **how)
+            return write(database, works, item, **how)
         try:
-            return write(database, work, **how)
+            return write(database, works, item, **how)
         except Exception as error:
             if "is not known" not in str(error):
                 raise
-            return write(database, work, **how)
+            return write(database, works, item, **how)
 
-    patch.setattr(Database, "write", again)
+    patch.setattr(Database, "write_together", again)
 
 
 def a_rescuer_that_sleeps(patch: pytest.MonkeyPatch) -> None:
