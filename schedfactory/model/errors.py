@@ -12,11 +12,11 @@ SchedfactoryError
 ├── JobFailed, JobCancelled          what `get_result()` raises; both carry `.job`
 ├── WaitTimeout (TimeoutError)       a wait that was given up; the job goes on
 ├── LostLease                        the attempt is no longer this worker's
-├── SchemaTooOld, SchemaTooNew       the tables and this version do not fit together
 └── StorageError                     the database said no; names its path
     ├── DatabaseBusy                 locked by others for longer than `lock_timeout`; nothing was stored
     ├── NotADatabase                 the file is something else, and was left untouched
     ├── StorageFull                  the disk is full; nothing was stored
+    ├── SchemaTooOld, SchemaTooNew   the tables and this version do not fit together
     └── UnsafeFilesystem             a place where file locks cannot be trusted
 """
 
@@ -117,14 +117,6 @@ class LostLease(SchedfactoryError):
     """This attempt no longer owns its job: it was taken over, or ended by a timeout. What it says is not stored."""
 
 
-class SchemaTooOld(SchedfactoryError):
-    """The tables are older than this version needs, and `migrate=False` forbids to change them."""
-
-
-class SchemaTooNew(SchedfactoryError):
-    """The tables were made by a newer version of schedfactory. They were left as they are."""
-
-
 class StorageError(SchedfactoryError):
     """The database could not do it. `path` names the file.
 
@@ -152,3 +144,11 @@ class StorageFull(StorageError):
 
 class UnsafeFilesystem(StorageError):
     """The file lies where locks or syncs cannot be trusted, such as a network share."""
+
+
+class SchemaTooOld(StorageError):
+    """The tables are older than this version needs, and `migrate=False` forbids to change them."""
+
+
+class SchemaTooNew(StorageError):
+    """The tables were made by a newer version of schedfactory. They were left as they are."""

@@ -22,7 +22,7 @@ from schedfactory.running.pace import Pace
 from schedfactory.running.shop import Shop
 from schedfactory.running.standby import Standby
 from schedfactory.running.timeouts import Timeouts
-from schedfactory.storage import apart, claim, finish, sqlite
+from schedfactory.storage import apart, claim, finish
 from schedfactory.storage.claim import Scope
 from schedfactory.storage.finish import Ended
 
@@ -208,7 +208,7 @@ class Dispatcher:
     def _transact(self, conn: Connection, batch: Batch) -> None:
         # Later than all that was committed before: a start must not seem to be earlier than the end that made room for it.
         now = batch.now = max(batch.now, self._clock())
-        batch.seen = sqlite.data_version(conn)
+        batch.seen = self._database.seen
         batch.claimed, batch.expired = [], []  # what an earlier run of this found was rolled back
         if self.trouble is not None:
             claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.hand.in_flight.values()])

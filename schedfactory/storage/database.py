@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from schedfactory.model.clock import Monotonic
-from schedfactory.storage import sqlite
+from schedfactory.storage import migrate, sqlite
 from schedfactory.storage.file import DatabaseFile
 from schedfactory.storage.ticket import Stored, Ticket, Work, Works, all_of, do_next, find_out, join, one_by_one
 
@@ -49,7 +49,7 @@ class Database(DatabaseFile):
                 I/O error; None where it cannot tell.
 
         Raises:
-            DatabaseBusy, StorageFull: nothing was stored, now or later.
+            DatabaseBusy, StorageFull, SchemaTooNew: nothing was stored, now or later.
             StorageError: the database said no; it says where it is not known whether the change was stored.
         """
         return cast("T", self.write_together(one_by_one, work, quiet=quiet, was_stored=was_stored))
@@ -157,6 +157,7 @@ class Database(DatabaseFile):
             _, writer, driver = self._open()
             deadline = batch[-1].deadline
             sqlite.begin_immediate(driver, deadline)
+            self._look_at(driver)
             done = 0
             while done < len(batch):
                 done = do_next(writer, batch, done)
@@ -183,6 +184,13 @@ class Database(DatabaseFile):
             raise
         self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
+
+    def _look_at(self, driver: sqlite3.Connection) -> None:
+        """Refuse to write where others have written meanwhile, and one of them was a newer version that changed the tables."""
+        seen = sqlite.data_version(driver)
+        if seen != self.seen:
+            migrate.refuse_newer(migrate.revision(driver), str(self.path))
+            self.seen = seen
 
     def _fail(self, batch: list[Ticket[Any]], error: Exception, is_committing: bool) -> bool:
         """Tell what has become of `batch`; return False where it must be tried one by one."""

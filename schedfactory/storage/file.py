@@ -33,6 +33,7 @@ class DatabaseFile:
 
     Attributes:
         closes: how often it has been closed; who uses it late can tell that it is its turn to do so.
+        seen: its `version` in the transaction that writes, or the latest one that did.
     """
 
     def __init__(self, path: Path, durability: str, lock_timeout_s: float, may_migrate: bool) -> None:
@@ -53,6 +54,7 @@ class DatabaseFile:
         self._leading = threading.Lock()
         self._leader = 0  # the thread that holds it while it writes
         self._connections: Connections | None = None
+        self.seen: int | None = None
         self._checkpoints = Checkpoints(self.path)
 
     @contextmanager
@@ -94,7 +96,7 @@ class DatabaseFile:
         if not self._leading.acquire(blocking=False):
             return None
         try:
-            return None if self._connections is None else sqlite.data_version(self._connections.writer)
+            return None if self._connections is None else sqlite.data_version(self._connections.driver)
         except sqlite3.OperationalError:
             return None
         finally:
@@ -144,6 +146,7 @@ class DatabaseFile:
 
     def _disconnect(self) -> None:
         connections, self._connections = self._connections, None
+        self.seen = None
         if connections is not None:
             connections.writer.close()
             connections.engine.dispose()

@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,9 @@ def folder() -> Path:
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
+@cache
 def head() -> str:
+    """Return the newest revision that this process knows, also once a newer version has been installed beside it."""
     found = (_REVISION.fullmatch(file.name) for file in (folder() / "versions").iterdir())
     return max(match[1] for match in found if match)
 
@@ -45,6 +48,20 @@ def is_current(driver: sqlite3.Connection) -> bool:
     return revision(driver) == head()
 
 
+def refuse_newer(found: str | None, path: str) -> None:
+    """Let pass a revision that this version knows.
+
+    Raises:
+        SchemaTooNew: a newer one made it.
+    """
+    if found is not None and found > head():
+        raise SchemaTooNew(
+            f"{path} has the schema {found}, and this version knows {head()} at most. Install a newer schedfactory.",
+            path,
+            is_final=True,
+        )
+
+
 def refuse(driver: sqlite3.Connection, path: str, may_migrate: bool) -> None:
     """Let pass only a schema that may be brought up to date.
 
@@ -53,14 +70,11 @@ def refuse(driver: sqlite3.Connection, path: str, may_migrate: bool) -> None:
         SchemaTooOld: it is older, or missing, and must not be changed.
     """
     found, newest = revision(driver), head()
-    if found is not None and found > newest:
-        raise SchemaTooNew(
-            f"{path} has the schema {found}, and this version knows {newest} at most. Install a newer schedfactory."
-        )
+    refuse_newer(found, path)
     if not may_migrate:
         has = f"the schema {found}" if found else "no schedfactory tables"
         raise SchemaTooOld(
-            f"{path} has {has}, and this version needs {newest}. Run `schedfactory migrate`, or pass migrate=True."
+            f"{path} has {has}, and this version needs {newest}. Run `schedfactory migrate`, or pass migrate=True.", path
         )
 
 
@@ -71,7 +85,7 @@ def refuse_missing(path: str) -> None:
         SchemaTooOld: always.
     """
     raise SchemaTooOld(
-        f"{path} is missing. Name the file that is meant, or make it: run `schedfactory migrate`, or pass migrate=True."
+        f"{path} is missing. Name the file that is meant, or make it: run `schedfactory migrate`, or pass migrate=True.", path
     )
 
 

@@ -180,10 +180,9 @@ def _insist(connection: sqlite3.Connection, sql: str, deadline: float) -> None:
         pause = min(pause * 1.5, 0.01)
 
 
-def data_version(conn: Connection) -> int:
+def data_version(connection: sqlite3.Connection) -> int:
     """Return the number that changes when others commit, as the transaction that is under way sees it."""
-    driver = cast("sqlite3.Connection", conn.connection.driver_connection)
-    return int(driver.execute("PRAGMA data_version").fetchone()[0])
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def total_changes(conn: Connection) -> int:

@@ -9,6 +9,8 @@ from contextlib import closing
 
 import pytest
 
+from schedfactory.storage.migrate import head
+
 APP = ("--app", "app:scheduler")
 
 
@@ -134,6 +136,26 @@ def test_the_exit_code_is_70_when_the_file_gets_damaged(cli, working, folder):
     assert process.returncode == 70, said
     assert "the file is damaged" in said
     assert "stops for good" in said
+
+
+def test_the_exit_code_is_70_when_a_newer_version_changes_the_tables_and_the_job_runs_again(cli, working, shown, folder):
+    def set_revision(revision):
+        with closing(sqlite3.connect(folder / "jobs.db", isolation_level=None)) as connection:
+            connection.execute("UPDATE schedfactory_version SET version_num = ?", (revision,))
+
+    cli(*APP, "enqueue", "slow")
+    process = working()
+    set_revision("9999")
+    (folder / "go").touch()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 70, said
+    assert "stops for good: " in said
+    assert "has the schema 9999" in said
+    assert "died" not in said
+    set_revision(head())
+    working()
+    cli(*APP, "wait", "1")
+    assert (shown(1)["status"], shown(1)["crashes"]) == ("succeeded", 1)
 
 
 def test_an_error_of_the_library_is_one_line_and_exit_code_1(cli, folder):

@@ -21,12 +21,13 @@ _LATER_S = 0.02
 def acknowledge_before_the_commit() -> None:
     """A write returns when its transaction is ready, and another thread commits that a moment later."""
 
-    def write(self: Database, work: Any, *, quiet: bool = False, was_stored: Any = None) -> Any:
+    def write_together(self: Database, works: Any, item: Any, *, quiet: bool = False, was_stored: Any = None) -> Any:
         _, writer, driver = self._open()
         deadline = time.monotonic() + 30
         self._leading.acquire()
         sqlite.begin_immediate(driver, deadline)
-        value = work(writer)
+        self._look_at(driver)
+        (value,) = works(writer, [item])
 
         def commit() -> None:
             time.sleep(_LATER_S)
@@ -36,7 +37,7 @@ def acknowledge_before_the_commit() -> None:
         threading.Thread(target=commit).start()
         return value
 
-    Database.write = write
+    Database.write_together = write_together
 
 
 def rescue_by_timeout() -> None:

@@ -133,6 +133,34 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(migrated: Path, may_migrate
     assert everything(migrated) == before
 
 
+def test_a_schema_that_becomes_newer_while_it_is_used_is_written_to_no_more(migrated: Path) -> None:
+    scheduler = Scheduler(migrated)
+    job = scheduler.remote("x").enqueue()
+    set_revision(migrated, "9999")
+    before = everything(migrated)
+    for use in (scheduler.remote("x").enqueue, job.cancel, scheduler.run_due, scheduler.start):
+        with pytest.raises(SchemaTooNew, match=r"schema 9999.*newer schedfactory"):
+            use()
+    assert job.refresh().status == "queued"
+    scheduler.close()
+    assert everything(migrated) == before
+
+
+def test_only_a_commit_of_others_has_the_revision_looked_at(migrated: Path) -> None:
+    scheduler = Scheduler(migrated)
+    work = scheduler.remote("x")
+    work.enqueue()
+    statements: list[str] = []
+    scheduler._house.database._open().driver.set_trace_callback(statements.append)
+    work.enqueue()
+    assert not any("schedfactory_version" in statement for statement in statements)
+    with closing(sqlite3.connect(migrated, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO schedfactory_jobs (task) VALUES ('y')")
+    work.enqueue()
+    assert sum("FROM schedfactory_version" in statement for statement in statements) == 1
+    scheduler.close()
+
+
 def test_an_older_schema_is_refused_without_migrate(migrated: Path) -> None:
     set_revision(migrated, "0000")
     scheduler = Scheduler(migrated, migrate=False)
