@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-OURS, MACHINE = "schedfactory", "machine"
+OURS, MACHINE, POSTGRESQL = "schedfactory", "machine", "PostgreSQL"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,11 @@ class Participant:
 
 
 US = Participant(OURS, "drive_schedfactory.py")
-LIMITS = Participant(MACHINE, "drive_machine.py")
+_PSYCOPG = "psycopg[binary,pool]==3.3.9"
+LIMITS = (
+    Participant(MACHINE, "drive_machine.py"),
+    Participant(POSTGRESQL, "drive_postgresql.py", (_PSYCOPG,), needs_postgresql=True),
+)
 _LITEQUEUE = "litequeue==0.14" if sys.version_info >= (3, 12) else "litequeue==0.9"  # what that Python can have
 PEERS = (
     Participant("huey", "drive_huey.py", ("huey==3.5.4",)),
@@ -37,7 +41,7 @@ PEERS = (
     Participant(
         "Procrastinate",
         "drive_procrastinate.py",
-        ("procrastinate==3.10.0", "psycopg[binary,pool]==3.3.9"),
+        ("procrastinate==3.10.0", _PSYCOPG),
         needs_postgresql=True,
     ),
     Participant("PgQueuer", "drive_pgqueuer.py", ("pgqueuer==1.6.0", "asyncpg==0.32.0"), needs_postgresql=True),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import short
-from benchmarks.peers.catalogue import MACHINE
+from benchmarks.peers.catalogue import LIMITS as MEASURERS
 from benchmarks.peers.goals import DISTANCES, GOALS, Median, judge
 from benchmarks.peers.scenarios import LIMIT_S, LIMITS, SCENARIOS, Scenario
 
@@ -85,7 +85,7 @@ def _as_median(results: Results) -> Median:
 def tables(results: Results, participants: Sequence[dict[str, Any]], heading: str) -> str:
     """Return all of it in Markdown."""
     ran = [participant["name"] for participant in participants if participant["skipped"] is None]
-    peers = [name for name in ran if name != MACHINE]
+    peers = [name for name in ran if name not in {one.name for one in MEASURERS}]
     parts = [heading, _comparison(results, peers), _goals(results), _limits(results), _who(results, participants)]
     failures = _failures(results, ran)
     return "\n\n".join([*parts, *([failures] if failures else [])]) + "\n"
@@ -112,10 +112,10 @@ def _comparison(results: Results, peers: list[str]) -> str:
 
 def _limits(results: Results) -> str:
     rows = [
-        [f"{row.title} ({row.unit})", _cell(results, scenario, MACHINE, row.figure)]
+        [f"{row.title} ({row.unit})", _cell(results, scenario, scenario.by, row.figure)]
         for scenario in LIMITS
         for row in scenario.rows
-        if results.of(scenario.key, MACHINE)
+        if results.of(scenario.key, scenario.by)
     ]
     known = [distance for distance in results.distances() if distance["value"] is not None]
     reached = [[distance["what"], _number(distance["value"])] for distance in known]

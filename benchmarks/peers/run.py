@@ -99,7 +99,7 @@ def _prepare(workplace: Workplace, names: list[str]) -> list[tuple[Participant, 
     """Return each with the reason why it is skipped, or None."""
     peers = [_NAMES[name] for name in _NAMES if not names or name in names]
     found = []
-    for participant in (US, *peers, LIMITS):
+    for participant in (US, *peers, *LIMITS):
         print(f"preparing {participant.name}", file=sys.stderr)
         skipped = workplace.prepare(participant)
         if skipped is not None:
@@ -115,7 +115,7 @@ def _measure(workplace: Workplace, running: list[Participant], results: Results,
         for scenario in (*SCENARIOS, *LIMIT_SCENARIOS):
             if chosen.scenarios and scenario.key not in chosen.scenarios:
                 continue
-            able = [one for one in running if (one is LIMITS) == (scenario in LIMIT_SCENARIOS)]
+            able = [one for one in running if (one.name if one in LIMITS else "") == scenario.by]
             for participant in order.sample(able, len(able)):
                 if _is_known_to_be_unable(results, scenario, participant):
                     continue

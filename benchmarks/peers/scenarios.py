@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.peers.catalogue import MACHINE, POSTGRESQL
+
 WORKERS = 4
 DRAINED = 10_000
 LIMIT_S = 15.0  # for somebody who is slow: what was done until then counts
@@ -28,13 +30,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One thing that a driver is asked to do; `parameters` depend on the scale of the run."""
+    """One thing that a driver is asked to do; `parameters` depend on the scale of the run.
+
+    Attributes:
+        by: who measures it, where it is a limit that is no queue's.
+    """
 
     key: str
     does: str
     durability: str
     parameters: Callable[[float], Parameters]
     rows: tuple[Row, ...] = ()
+    by: str = ""
 
 
 def scaled(count: float, scale: float, least: int = 1) -> int:
@@ -128,7 +135,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 
 def _lifecycle(through: str, batch: int, durability: str) -> Scenario:
-    name = {"sqlite3": "sqlite3", "sqlalchemy": "SQLAlchemy Core"}[through]
+    name = {"sqlite3": "sqlite3", "sqlalchemy": "SQLAlchemy Core", "psycopg": "PostgreSQL by psycopg"}[through]
     way = f"{name}, {'one by one' if batch == 1 else f'in batches of {batch}'}"
     jobs = 20_000 if batch > 1 else 2_000
     return Scenario(
@@ -140,7 +147,9 @@ def _lifecycle(through: str, batch: int, durability: str) -> Scenario:
             Row("insert", f"{way}, {durability}: insert", "rows/s"),
             Row("claim_and_finish", f"{way}, {durability}: claim and finish", "rows/s"),
             Row("rate", f"{way}, {durability}: the whole life", "rows/s"),
+            *((Row("log_bytes", f"{way}, {durability}: written to its log", "bytes/row"),) if through == "psycopg" else ()),
         ),
+        POSTGRESQL if through == "psycopg" else MACHINE,
     )
 
 
@@ -151,6 +160,7 @@ LIMITS: tuple[Scenario, ...] = (
         "full",
         lambda scale: {"count": scaled(2_000, scale, 10)},
         (Row("rate", "4 KiB written and synced (fdatasync)", "syncs/s"),),
+        MACHINE,
     ),
     *(
         _lifecycle(through, batch, durability)
@@ -158,6 +168,7 @@ LIMITS: tuple[Scenario, ...] = (
         for through in ("sqlite3", "sqlalchemy")
         for batch in (1, 100)
     ),
+    *(_lifecycle("psycopg", batch, "full") for batch in (1, 100)),
 )
 
 
