@@ -69,8 +69,11 @@ class DatabaseFile:
         """
         readers = self._readers
         readers.enter(is_urgent=self._leader == threading.get_ident())
+        used: Connections | None = None
         try:
-            with self._open().engine.connect() as connection:
+            used = self._open()
+            pool = used.engine.pool
+            with used.engine.connect() as connection:
                 yield connection
         except Exception as error:
             meaning = self._of_people(error) if for_people else self._meaning(error)
@@ -80,6 +83,9 @@ class DatabaseFile:
         finally:
             if readers is self._readers:  # else this is a forked child
                 readers.leave()
+                if used is not None and used is not self._connections:  # closed meanwhile, all but what was out
+                    pool.dispose()
+                    used.engine.dispose()
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.

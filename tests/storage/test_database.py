@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from schedfactory import DatabaseBusy, NotADatabase, QueueFull, Scheduler, StorageError, UnsafeFilesystem, tables
 from schedfactory.storage import checkpoint
@@ -561,6 +561,30 @@ def test_closing_twice_is_fine_and_the_next_use_opens_again(path: Path) -> None:
     assert [file.name for file in path.parent.glob("jobs.db*") if not file.name.endswith("-nodes")] == ["jobs.db"]
     assert scheduler.counts()["queued"] == 1
     scheduler.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("closes_first", [True, False], ids=["before it has a connection", "while it has one"])
+def test_a_reader_that_outlives_the_close_leaves_no_connection_open(
+    database: Database, path: Path, closes_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.open()
+    kept: list[Any] = []
+    connect = Engine.connect
+
+    def close_and_connect(engine: Engine) -> Any:
+        if closes_first:
+            monkeypatch.setattr(Engine, "connect", connect)
+            database.close()
+        kept.append(engine.pool)
+        return connect(engine)
+
+    monkeypatch.setattr(Engine, "connect", close_and_connect)
+    with database.read() as connection:
+        database.close()
+        assert connection.scalar(text("SELECT count(*) FROM schedfactory_jobs")) == 0
+    opened = {os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
+    assert not opened & {str(path), f"{path}-wal", f"{path}-shm"}
 
 
 def test_making_a_scheduler_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
