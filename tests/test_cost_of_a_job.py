@@ -101,4 +101,4 @@ def test_the_cost_of_a_job_claimed_run_and_stored(scheduler: Scheduler, task: An
 COMPREHENSION = 1 if sys.version_info < (3, 12) else 0  # is a call, too
 ENQUEUE = (116 + 4 * COMPREHENSION, 185)  # of these 4 and 3 look whether a newer version has changed the tables
 BULK = (21.5, 125)
-DRAIN = (128 + COMPREHENSION, 335)
+DRAIN = (112 + COMPREHENSION, 335)

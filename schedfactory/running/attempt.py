@@ -57,7 +57,9 @@ class Attempts:
             task = self._tasks.get(job.task)
             retry = self._retry_of(job, task)
             args, kwargs = task.arguments.loads(job.stored_args)
-            if _has_expired(job, task, self._clock()):
+            # The claim has seen to a row's own `expires_at`
+            # (test_the_expiry_of_a_task_holds_for_rows_that_leave_it_to_the_task).
+            if job.expires_at is None and task.defaults.expires is not None and _has_expired(job, task, self._clock()):
                 return outcome.EXPIRED
         except Exception as error:  # noqa: BLE001 - without retry: the row will not read better next time
             return outcome.failed("error", error)
@@ -131,10 +133,6 @@ def _limit_of(job: RunningJob, task: Task[..., Any]) -> timedelta | None:
 
 
 def _has_expired(job: RunningJob, task: Task[..., Any], now: datetime) -> bool:
-    # The claim has seen to a row's own `expires_at`
-    # (test_the_expiry_of_a_task_holds_for_rows_that_leave_it_to_the_task).
-    if job.expires_at is not None or task.defaults.expires is None:
-        return False
     expires_at = task.defaults.expires_at(job.run_at)
     return expires_at is not None and expires_at <= now
 

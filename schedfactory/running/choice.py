@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 from schedfactory.model.outcome import MAX_CRASHES
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _TASK, _REASON, _CRASHES, _ON_CRASH = (CLAIMED.index(name) for name in ("task", "reason", "crashes", "on_crash"))
 _QUEUE = CLAIMED.index("queue")
+Neighbours = Callable[[], Sequence[RunningJob]]
 
 
 def _room(scope: Scope, busy: Sequence[str]) -> int:
@@ -45,14 +46,14 @@ class Choice:
         self._hopeless: set[int] = set()  # rows that can be neither taken nor ended, as long as this node lives
 
     def take(
-        self, conn: Connection, batch: Batch, ahead: Sequence[RunningJob], workers: int, neighbours: Sequence[RunningJob]
+        self, conn: Connection, batch: Batch, ahead: Sequence[RunningJob], workers: int, neighbours: Neighbours
     ) -> list[Row]:
         """Make the best due jobs running: one for each seat, and ahead of them what takes next to no time.
 
         Args:
             ahead: what lies ahead already.
             workers: for whom to claim ahead; 0: for nobody.
-            neighbours: the jobs that go on running.
+            neighbours: gives the jobs that go on running.
         """
         free = len(batch.seats)
         most = self._pace.most_ahead(workers)
@@ -64,7 +65,7 @@ class Choice:
         rows = self._due(conn, batch, free, more, neighbours)
         if len(rows) > free:
             rows = rows[: free + self._fitting(rows[free:], ahead, workers)]
-        rows = self._without_company(rows, len(neighbours))
+        rows = self._without_company(rows, neighbours)
         if rows:
             numbers = [seat.number for seat in batch.seats]
             if batch.is_apart:
@@ -73,18 +74,19 @@ class Choice:
                 self._hopeless.update(each.hopeless)
             else:
                 claim.take(conn, rows, self._node, numbers[: len(rows)], batch.now)
-            claim.forbid_repeats(conn, [row[0] for row in rows if row[_ON_CRASH] is None and self.starts_once(row)])
+            claim.forbid_repeats(conn, [row[0] for row in self.starting_once(rows) if row[_ON_CRASH] is None])
             for feature in self._seams.claimed:
                 feature.claimed(conn, rows, batch.now)
         return rows
 
-    def _due(self, conn: Connection, batch: Batch, free: int, more: int, neighbours: Sequence[RunningJob]) -> list[Row]:
+    def _due(self, conn: Connection, batch: Batch, free: int, more: int, neighbours: Neighbours) -> list[Row]:
         """Return the best rows that may start, the best first: of each pool as many as it has slots."""
         scopes = self._scopes()
         if len(scopes) == 1 and scopes[0].pool.size is None:
             pool = scopes[0].pool
             return self._shaped(conn, batch, scopes, free, more, lambda row, _chosen: pool.serves(row[_QUEUE]))
-        room = {id(scope): _room(scope, [job.queue for job in neighbours]) for scope in scopes}
+        busy = [job.queue for job in neighbours()]
+        room = {id(scope): _room(scope, busy) for scope in scopes}
         scopes = [scope for scope in scopes if room[id(scope)] > 0]
 
         def fits(row: Row, chosen: Sequence[Row]) -> bool:
@@ -109,32 +111,29 @@ class Choice:
             batch.next_at = min(shape.again_at, batch.next_at or shape.again_at)
         return shape.rows[: free + more] if len(scopes) == 1 else shape.rows
 
-    def starts_once(self, row: Row) -> bool:
-        """Tell whether a job must not start again after a death of its process."""
-        on_crash = row[_ON_CRASH]
-        return bool(on_crash == "fail" or (on_crash is None and self._attempts.starts_once(row[_TASK])))
+    def starting_once(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the jobs that must not start again after a death of their process."""
+        tasks = {task for task in {row[_TASK] for row in rows} if self._attempts.starts_once(task)}
+        return [row for row in rows if row[_ON_CRASH] == "fail" or (row[_ON_CRASH] is None and row[_TASK] in tasks)]
 
-    def note(self, row: Row) -> None:
-        if self._is_suspect(row):
-            self.suspects.add(row[0])
+    def note(self, rows: Sequence[Row]) -> None:
+        """Remember which of the claimed rows are suspects."""
+        self.suspects.update(row[0] for row in rows if row[_CRASHES] and self._is_suspect(row))
 
-    def _without_company(self, rows: list[Row], neighbours: int) -> list[Row]:
+    def _without_company(self, rows: list[Row], neighbours: Neighbours) -> list[Row]:
         """Keep a suspect apart: it runs with no other job, which its next death might take along.
 
         See test_a_no_op_that_kills_its_process_ends_crashed_and_takes_no_neighbour_along.
         """
         for index, row in enumerate(rows):
-            if self._is_suspect(row):
-                return rows[:1] if index == 0 and not neighbours else rows[:index]
+            if row[_CRASHES] and self._is_suspect(row):
+                return rows[:1] if index == 0 and not neighbours() else rows[:index]
         return rows
 
     def _is_suspect(self, row: Row) -> bool:
         return bool(row[_CRASHES] >= MAX_CRASHES - 1) and not self._attempts.is_isolated(row[_TASK])
 
     def _fitting(self, rows: Sequence[Row], ahead: Sequence[RunningJob], workers: int) -> int:
-        tasks = []
-        for row in rows:
-            if row[_REASON] == "crash" or self.starts_once(row):  # whether it had begun must be known at a death
-                break
-            tasks.append(row[_TASK])
+        known = {row[0] for row in self.starting_once(rows)}  # whether such a job had begun must be known at a death
+        tasks = [row[_TASK] for row in takewhile(lambda row: row[_REASON] != "crash" and row[0] not in known, rows)]
         return self._pace.fitting(tasks, workers, self._pace.seconds(job.task for job in ahead))

@@ -141,7 +141,7 @@ class Dispatcher:
                 self._write(batch)
             if self.trouble is not None:
                 self._database.sync(prove=True)  # a round that had nothing to write would take the disk for well
-            elif any(self._choice.starts_once(row) for row in batch.claimed):
+            elif self._choice.starting_once(batch.claimed):
                 self._database.sync()  # such a start must be known even after a power loss
         except StorageError as error:
             return self._keep(batch, error)
@@ -203,7 +203,7 @@ class Dispatcher:
             batch.seats = desk.seats()
         if self.trouble is not None:
             batch.seats = []
-        batch.labelled = self.hand.unlabelled({id(job) for job, _, _ in batch.ended})
+        batch.labelled = self.hand.unlabelled()
 
     def _transact(self, conn: Connection, batch: Batch) -> None:
         # Later than all that was committed before: a start must not seem to be earlier than the end that made room for it.
@@ -212,9 +212,11 @@ class Dispatcher:
         batch.claimed, batch.expired = [], []  # what an earlier run of this found was rolled back
         if self.trouble is not None:
             claim.give_back_others(conn, self.node, [(job.id, job.fence) for job in self.hand.in_flight.values()])
-        ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
-        told = self._notes.write(conn, batch.noted, partial(self._aside, conn, batch)) if batch.noted else []
-        batch.lost = [job for job in told if id(job) not in ending]
+        batch.lost = []
+        if batch.noted:
+            ending = {id(job) for job, _, _ in batch.ended}  # of which `finish` tells: their ends may be stored already
+            told = self._notes.write(conn, batch.noted, partial(self._aside, conn, batch))
+            batch.lost = [job for job in told if id(job) not in ending]
         if batch.labelled:
             labels = [(job.id, job.fence, job.node, job.worker or 0, job.started) for job in batch.labelled]
             self._aside(conn, batch, lambda: claim.label(conn, labels))
@@ -238,9 +240,13 @@ class Dispatcher:
         batch.next_at = upcoming.next
         if is_promoted:
             may_go_ahead = self.is_claiming and self.trouble is None and (batch.ended or not self._is_stuck)
-            gone = {id(job) for job, _, _ in (*batch.ended, *batch.kept)}.union(map(id, batch.stale))
             workers = self.workers if may_go_ahead else 0
-            batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, self.hand.others(gone))
+            batch.claimed = self._choice.take(conn, batch, list(self.desk.ahead), workers, lambda: self._neighbours(batch))
+
+    def _neighbours(self, batch: Batch) -> list[RunningJob]:
+        """Return the jobs in hand that go on after this round."""
+        gone = {id(job) for job, _, _ in (*batch.ended, *batch.kept)}.union(map(id, batch.stale))
+        return [job for job in self.hand.in_flight.values() if id(job) not in gone]
 
     def _aside(self, conn: Connection, batch: Batch, move: Callable[[], T]) -> T | None:
         """Make a move; None where it fails in a round that is done again, which goes on without it."""
@@ -293,11 +299,11 @@ class Dispatcher:
 
     def _hand_over(self, batch: Batch) -> None:
         jobs = []
+        self._choice.note(batch.claimed)
         for index, row in enumerate(batch.claimed):
             worker = batch.seats[index].number if index < len(batch.seats) else None
             job = RunningJob(row, self.node, worker, batch.now, self.desk.note, self._clock)
             self.hand.in_flight[job.id] = job
-            self._choice.note(row)
             timeout = self._attempts.limit_of(job)
             if timeout is not None:
                 self._timeouts.watch(job, timeout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.running_job import RunningJob
@@ -51,16 +51,12 @@ class Hand:
         if self.leftovers.get(job.id) is job:
             del self.leftovers[job.id]
 
-    def others(self, gone: Collection[int]) -> list[RunningJob]:
-        """Return the jobs that go on; of the others, these are their objects' ids."""
-        return [job for job in self.in_flight.values() if id(job) not in gone]
-
-    def unlabelled(self, ending: Collection[int]) -> list[RunningJob]:
+    def unlabelled(self) -> list[RunningJob]:
         """Return the jobs that were claimed ahead and have been running for a while, whose rows do not say so yet."""
         found = []
         before = Monotonic.now() - LINGER_S
         for job in self.in_flight.values():
-            if job.is_ahead and job.began is not None and job.began < before and id(job) not in ending:
+            if job.is_ahead and not job.settled and job.began is not None and job.began < before:
                 job.is_ahead = False
                 found.append(job)
         return found

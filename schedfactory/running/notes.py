@@ -37,13 +37,15 @@ class Notes:
 
     def gather(self, ended: Sequence[Ended], in_flight: Mapping[int, RunningJob]) -> list[Note]:
         """Take what is to be written with these ends, and where it is time the news of those that go on, too."""
+        last = [(job, job.lines, at) for job, _, at in ended if job.lines is not None]
+        if not (last or self._desk.noted):
+            return []
         ending = {id(job): job for job, _, _ in ended}
         is_time = Monotonic.now() - self.noted_at >= NOTE_S
         jobs = self._in_line(ending, in_flight, is_time) if self._desk.noted else {}
-        for job, _, at in ended:
-            if job.lines is not None:
-                job.lines.end(at)
-                jobs[id(job)] = job
+        for job, said, at in last:
+            said.end(at)
+            jobs[id(job)] = job
         room = MOST_AT_ONCE
         found = []
         for job in jobs.values():
@@ -74,6 +76,8 @@ class Notes:
 
     def settle(self, found: Sequence[Note], ended: Sequence[Ended]) -> None:
         """After the commit, forget what is stored, and keep the rest for another time."""
+        if not found:
+            return
         for note in found:
             job, lines = note.job, note.job.lines
             if lines is not None and note.is_written:

@@ -119,12 +119,11 @@ def finish(conn: Connection, ended: Sequence[Ended], *, again: bool = False) -> 
     Args:
         again: some of them may have been written before, by a commit that failed and yet happened.
     """
-    stored = {id(job) for job, _, _ in ended if _is_stored(conn, job)} if again else set()
-    new = [one for one in ended if id(one[0]) not in stored]
+    new = [one for one in ended if not _is_stored(conn, one[0])] if again else ended
     successes = [one for one in new if one[1].status == "succeeded"]
     lost = _succeed(conn, successes)
     gone = {id(job) for job in lost}
-    final = [job.id for job, _, _ in successes if id(job) not in gone]
+    final = [job.id for job, _, _ in successes if not gone or id(job) not in gone]
     for job, outcome, at in new:
         if outcome.status != "succeeded":
             status = _end(conn, job, outcome, at)
