@@ -119,7 +119,7 @@ class Commands:
         context.refuse_worker_process(f"nodes.{kind}()", at_import=True)
         for value, what in ((node, "node"), (worker, "worker"), (workers, "workers")):
             if value is not None:
-                check_storable(check_int(value, what, 1), f"{what}={value}")
+                check_storable(check_int(value, what, 1), what)
         house, now = self._house, self._house.clock()
         with _lock(house) as lock:
             given = house.database.write(

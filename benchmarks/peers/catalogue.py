@@ -26,7 +26,7 @@ class Participant:
 
 US = Participant(OURS, "drive_schedfactory.py")
 _PSYCOPG = "psycopg[binary,pool]==3.3.9"
-LIMITS = (
+YARDSTICKS = (  # no queues: what the machine and another database can do
     Participant(MACHINE, "drive_machine.py"),
     Participant(POSTGRESQL, "drive_postgresql.py", (_PSYCOPG,), needs_postgresql=True),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import short
-from benchmarks.peers.catalogue import LIMITS as MEASURERS
+from benchmarks.peers.catalogue import YARDSTICKS
 from benchmarks.peers.goals import DISTANCES, GOALS, Median, judge
 from benchmarks.peers.scenarios import LIMIT_S, LIMITS, SCENARIOS, Scenario
 
@@ -85,7 +85,7 @@ def _as_median(results: Results) -> Median:
 def tables(results: Results, participants: Sequence[dict[str, Any]], heading: str) -> str:
     """Return all of it in Markdown."""
     ran = [participant["name"] for participant in participants if participant["skipped"] is None]
-    peers = [name for name in ran if name not in {one.name for one in MEASURERS}]
+    peers = [name for name in ran if name not in {one.name for one in YARDSTICKS}]
     parts = [heading, _comparison(results, peers), _goals(results), _limits(results), _who(results, participants)]
     failures = _failures(results, ran)
     return "\n\n".join([*parts, *([failures] if failures else [])]) + "\n"

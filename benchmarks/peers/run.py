@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.peers.catalogue import LIMITS, PEERS, PLOTTER, US, Participant
+from benchmarks.peers.catalogue import PEERS, PLOTTER, US, YARDSTICKS, Participant
 from benchmarks.peers.environments import Environments, NotInstalled, default_folder
 from benchmarks.peers.report import Results, tables, write_between_marks
-from benchmarks.peers.scenarios import LIMITS as LIMIT_SCENARIOS
-from benchmarks.peers.scenarios import SCENARIOS, Scenario
+from benchmarks.peers.scenarios import LIMITS, SCENARIOS, Scenario
 from benchmarks.peers.syncs import count_syncs
 from benchmarks.peers.work import Workplace, find_node_version
 
@@ -74,9 +73,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1, help="share of the jobs, rows and seconds of a full run")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which they take turns")
-    parser.add_argument(
-        "--scenarios", nargs="+", metavar="KEY", help=f"{', '.join(one.key for one in (*SCENARIOS, *LIMIT_SCENARIOS))}"
-    )
+    parser.add_argument("--scenarios", nargs="+", metavar="KEY", help=f"{', '.join(one.key for one in (*SCENARIOS, *LIMITS))}")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="where the databases are made")
     parser.add_argument("--environments", type=Path, default=default_folder(), help="where the peers are installed, and kept")
     parser.add_argument("--offline", action="store_true", help="install nothing: who is not there is skipped")
@@ -88,7 +85,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in chosen.names:
         if name not in (*_NAMES, "none"):
             parser.error(f"{name} is none of {', '.join(_NAMES)}")
-    known = [scenario.key for scenario in (*SCENARIOS, *LIMIT_SCENARIOS)]
+    known = [scenario.key for scenario in (*SCENARIOS, *LIMITS)]
     for key in chosen.scenarios or ():
         if key not in known:
             parser.error(f"{key} is none of {', '.join(known)}")
@@ -99,7 +96,7 @@ def _prepare(workplace: Workplace, names: list[str]) -> list[tuple[Participant, 
     """Return each with the reason why it is skipped, or None."""
     peers = [_NAMES[name] for name in _NAMES if not names or name in names]
     found = []
-    for participant in (US, *peers, *LIMITS):
+    for participant in (US, *peers, *YARDSTICKS):
         print(f"preparing {participant.name}", file=sys.stderr)
         skipped = workplace.prepare(participant)
         if skipped is not None:
@@ -112,10 +109,10 @@ def _measure(workplace: Workplace, running: list[Participant], results: Results,
     """Within each scenario they take turns, in another order each round."""
     order = random.Random(chosen.seed)
     for number in range(1, chosen.rounds + 1):
-        for scenario in (*SCENARIOS, *LIMIT_SCENARIOS):
+        for scenario in (*SCENARIOS, *LIMITS):
             if chosen.scenarios and scenario.key not in chosen.scenarios:
                 continue
-            able = [one for one in running if (one.name if one in LIMITS else "") == scenario.by]
+            able = [one for one in running if (one.name if one in YARDSTICKS else "") == scenario.by]
             for participant in order.sample(able, len(able)):
                 if _is_known_to_be_unable(results, scenario, participant):
                     continue

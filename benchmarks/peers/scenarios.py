@@ -33,7 +33,7 @@ class Scenario:
     """One thing that a driver is asked to do; `parameters` depend on the scale of the run.
 
     Attributes:
-        by: who measures it, where it is a limit that is no queue's.
+        by: whose it is among the yardsticks; of no one, all queues do it.
     """
 
     key: str

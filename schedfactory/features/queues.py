@@ -197,7 +197,7 @@ def _check_when_full(value: str) -> str:
 
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
-    "max_size": lambda value: None if value is None else check_storable(check_int(value, "max_size", 1), f"max_size={value}"),
+    "max_size": lambda value: None if value is None else check_storable(check_int(value, "max_size", 1), "max_size"),
     "when_full": _check_when_full,
     "concurrency": check_concurrency,
     "rate": lambda value: None if value is None else Rate.of(value).text,

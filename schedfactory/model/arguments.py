@@ -47,13 +47,9 @@ class Arguments:
         self._defaults |= {p.name: [] if p.kind is p.VAR_POSITIONAL else {} for p in parameters if p.kind in _REST}
         self._required = {p.name for p in parameters if p.kind not in _REST and p.default is p.empty}
         self._is_plain = all(p.kind in _PLAIN for p in parameters)
-        # How many arguments are enough, where no keywords are given.
-        leading = self._positional if self._is_plain and self._required <= set(self._positional) else None
-        self._needed = (
-            math.inf
-            if leading is None
-            else max((place for place, name in enumerate(leading, 1) if name in self._required), default=0)
-        )
+        # How many arguments are enough, where no keywords are given: what has no default comes first.
+        can_do_without_keywords = self._is_plain and self._required <= set(self._positional)
+        self._needed = len(self._required) if can_do_without_keywords else math.inf
         with suppress(NameError):  # an annotation of something defined further down is looked at at the first use
             self._types  # noqa: B018 - ambiguous annotations are refused at decoration
 

@@ -130,4 +130,4 @@ def limits_of(given: Limit | Sequence[Limit] | None, task: str, arguments: Argum
 
 def check_concurrency(value: int | None) -> int | None:
     """Return how many may run at the same time: 1 or more, None for no bound."""
-    return None if value is None else check_count(value, f"concurrency={value!r}", "jobs", "; pause what is not to run")
+    return None if value is None else check_count(value, "concurrency", "jobs", "; pause what is not to run")

@@ -18,6 +18,7 @@ KeepLike = Mapping[str, DurationLike | None] | DurationLike
 Keep = Mapping[str, timedelta | None]
 
 KEPT: Mapping[str, DurationLike | None] = MappingProxyType({"succeeded": "30d", "cancelled": "30d", "failed": "90d"})
+LARGEST = 2**63 - 1  # what an integer in a row can be
 
 
 class CallOptions(TypedDict, total=False):
@@ -146,22 +147,19 @@ def check_keep(given: KeepLike | None) -> Keep:
     return {status: None if time is None else duration(time, f"keep[{status!r}]") for status, time in given.items()}
 
 
-LARGEST = 2**63 - 1  # what an integer in a row can be
-
-
-def check_count(value: int, said: str, what: str, instead: str = "") -> int:
-    """Return how many there are to be of `what`: 1 or more."""
+def check_count(value: int, what: str, things: str, instead: str = "") -> int:
+    """Return how many there are to be of some things: 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{said} is no number of {what}. Pass an int of 1 or more.")
+        raise TypeError(f"{what}={value!r} is no number of {things}. Pass an int of 1 or more.")
     if value < 1:
-        raise ValueError(f"{said} is fewer than one. Pass 1 or more{instead}.")
-    return check_storable(value, said)
+        raise ValueError(f"{what}={value!r} is fewer than one. Pass 1 or more{instead}.")
+    return check_storable(value, what)
 
 
-def check_storable(value: int, said: str) -> int:
+def check_storable(value: int, what: str) -> int:
     """Return a number that a row can hold."""
     if value > LARGEST:
-        raise ValueError(f"{said} is more than a row can hold. Pass less.")
+        raise ValueError(f"{what}={value!r} is more than a row can hold. Pass less.")
     return value
 
 

@@ -48,7 +48,7 @@ def slots_of(workers: int | None, queues: QueuesLike | None) -> Slots:
         if workers is not None:
             raise ValueError(f"workers={workers} and queues={dict(queues)!r} both say how many jobs may run. Pass one of them.")
         return _by_queue(queues)
-    count = check_count(4 if workers is None else workers, f"workers={workers!r}", "workers")
+    count = check_count(4 if workers is None else workers, "workers", "workers")
     if queues is None:
         return Slots(count)
     if isinstance(queues, str) or not isinstance(queues, Sequence):
@@ -63,7 +63,7 @@ def _by_queue(queues: Mapping[str, int]) -> Slots:
     if not queues:
         raise ValueError('queues={} serves nothing. Pass slots such as {"mail": 2, "*": 4}, or None for all queues.')
     sizes = {
-        name if name == "*" else check_queue(name): check_count(size, f"queues[{name!r}]={size!r}", "slots")
+        name if name == "*" else check_queue(name): check_count(size, f"queues[{name!r}]", "slots")
         for name, size in queues.items()
     }
     return Slots(sum(sizes.values()), pools_of(sizes), sizes)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 from schedfactory.model.clock import Monotonic
 from schedfactory.storage import migrate, sqlite
 from schedfactory.storage.file import DatabaseFile
-from schedfactory.storage.ticket import Stored, Ticket, Work, Works, all_of, do_next, find_out, join, one_by_one
+from schedfactory.storage.ticket import Ticket, WasStored, Work, Works, all_of, do_next, find_out, join, one_by_one
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Database(DatabaseFile):
         self._standing: deque[Ticket[Any]] = deque()
         self._commits = 0
 
-    def write(self, work: Work[T], *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
+    def write(self, work: Work[T], *, quiet: bool = False, was_stored: WasStored[T] | None = None) -> T:
         """Run `work(connection)` in a transaction that takes the write lock at its begin; return what it returns.
 
         The work of several threads may share the transaction. It is run again, alone, when the shared one fails, so it
@@ -54,7 +54,7 @@ class Database(DatabaseFile):
         """
         return cast("T", self.write_together(one_by_one, work, quiet=quiet, was_stored=was_stored))
 
-    def write_together(self, works: Works[T], item: Any, *, quiet: bool = False, was_stored: Stored[T] | None = None) -> T:
+    def write_together(self, works: Works[T], item: Any, *, quiet: bool = False, was_stored: WasStored[T] | None = None) -> T:
         """As `write`, of what is done at once for all threads that bring an item of the same kind.
 
         Args:
@@ -157,7 +157,7 @@ class Database(DatabaseFile):
             _, writer, driver = self._open()
             deadline = batch[-1].deadline
             sqlite.begin_immediate(driver, deadline)
-            self._look_at(driver)
+            self._check_schema(driver)
             done = 0
             while done < len(batch):
                 done = do_next(writer, batch, done)
@@ -185,7 +185,7 @@ class Database(DatabaseFile):
         self._checkpoints.after_commit(driver)  # what goes wrong there is no matter of what was just stored
         return True
 
-    def _look_at(self, driver: sqlite3.Connection) -> None:
+    def _check_schema(self, driver: sqlite3.Connection) -> None:
         """Refuse to write where others have written meanwhile, and one of them was a newer version that changed the tables."""
         seen = sqlite.data_version(driver)
         if seen != self.seen:

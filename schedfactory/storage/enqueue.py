@@ -91,10 +91,10 @@ def store_together(conn: Connection, arrivals: Sequence[Arrival]) -> list[Stored
     if any(row[_UNIQUE_KEY] is not None for row in rows):
         return [store(conn, *arrival) for arrival in arrivals]
     calls = [call for some, _, _, _ in arrivals for call in some]
-    _, _, seams, now = arrivals[-1]
+    _, _, seams, now = arrivals[-1]  # the same features for all: each scheduler has a Database of its own
     stored = store(conn, calls, rows, seams, now)
     ends = list(accumulate(len(some) for _, some, _, _ in arrivals))
-    return [Stored(stored.ids[start:end], stored.rows[start:end], {}) for start, end in zip([0, *ends], ends)]
+    return [stored.part(start, end) for start, end in zip([0, *ends], ends)]
 
 
 def store(conn: Connection, calls: Sequence[Call[Any]], rows: Sequence[Row], seams: Seams, now: datetime) -> Stored:
@@ -134,6 +134,11 @@ class Stored(NamedTuple):
     ids: Sequence[int]
     rows: Sequence[Row]
     known: dict[int, Row]
+
+    def part(self, start: int, end: int) -> Stored:
+        """Return what has become of some of them."""
+        known = {index - start: row for index, row in self.known.items() if start <= index < end}
+        return Stored(self.ids[start:end], self.rows[start:end], known)
 
 
 def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:

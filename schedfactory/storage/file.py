@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Pool
 
 from schedfactory.model.errors import StorageError
 from schedfactory.storage import fork, sqlite
@@ -69,11 +69,11 @@ class DatabaseFile:
         """
         readers = self._readers
         readers.enter(is_urgent=self._leader == threading.get_ident())
-        used: Connections | None = None
+        used: tuple[Connections, Pool] | None = None
         try:
-            used = self._open()
-            pool = used.engine.pool
-            with used.engine.connect() as connection:
+            connections = self._open()
+            used = (connections, connections.engine.pool)
+            with connections.engine.connect() as connection:
                 yield connection
         except Exception as error:
             meaning = self._of_people(error) if for_people else self._meaning(error)
@@ -83,9 +83,8 @@ class DatabaseFile:
         finally:
             if readers is self._readers:  # else this is a forked child
                 readers.leave()
-                if used is not None and used is not self._connections:  # closed meanwhile, all but what was out
-                    pool.dispose()
-                    used.engine.dispose()
+                if used is not None:
+                    self._close_late(*used)
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
@@ -156,6 +155,12 @@ class DatabaseFile:
         if connections is not None:
             connections.writer.close()
             connections.engine.dispose()
+
+    def _close_late(self, used: Connections, pool: Pool) -> None:
+        """Close what was out while all else was closed: it is back in its old pool, or in the one that the engine made anew."""
+        if used is not self._connections:
+            pool.dispose()
+            used.engine.dispose()
 
     def _of_people(self, error: Exception) -> StorageError | None:
         if isinstance(error, StorageError):  # it could not be opened

@@ -19,7 +19,7 @@ Fits = Callable[[Row, Sequence[Row]], bool]
 
 @dataclass
 class Intake:
-    """What one enqueue brings: calls and their rows, which a feature may change before they are stored.
+    """What one enqueue brings, or several that share a commit: calls and their rows, which a feature may change.
 
     Attributes:
         existing: by the index of a call, the id of a job that answers in the place of a new one.

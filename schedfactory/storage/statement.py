@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any, cast
@@ -31,7 +32,6 @@ class Statement:
     def __init__(self, statement: ClauseElement, names: str = "") -> None:
         self._statement = statement
         self._names = tuple(names.split())
-        self._many: dict[int, str] = {}
         self._compiled: dict[str, tuple[str, Callable[[Row], Row]]] = {}
 
     def run(self, conn: Connection, values: Row = ()) -> Any:
@@ -52,16 +52,9 @@ class Statement:
         start = last = 0
         while start < len(rows):
             some = rows[start : start + _at_once(len(rows) - start, most)]
-            last = execute(self._of_many(sql, len(some)), tuple(chain.from_iterable(map(order, some)))).lastrowid
+            last = execute(_of_many(sql, len(some)), tuple(chain.from_iterable(map(order, some)))).lastrowid
             start += len(some)
         return int(last)
-
-    def _of_many(self, sql: str, count: int) -> str:
-        found = self._many.get(count)
-        if found is None:
-            head, values, one = sql.rpartition(" VALUES ")
-            found = self._many[count] = head + values + ", ".join([one] * count)
-        return found
 
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Row]]:
         found = self._compiled.get(conn.dialect.name)
@@ -75,6 +68,12 @@ class Statement:
 def _at_once(count: int, most: int) -> int:
     """Return how many of `count` rows go into a statement: of few different lengths, which the driver keeps prepared."""
     return next((length for length in (most, 32, 16) if length <= count), count)
+
+
+@cache
+def _of_many(insert: str, count: int) -> str:
+    head, values, one = insert.rpartition(" VALUES ")
+    return head + values + ", ".join([one] * count)
 
 
 def _picker(places: list[int | str], constants: dict[str, Any], names: tuple[str, ...]) -> Callable[[Row], Row]:

@@ -17,7 +17,7 @@ from schedfactory.model.errors import StorageError
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 Works = Callable[[Connection, Sequence[Any]], Sequence[T]]
-Stored = Callable[[Connection, T], bool | None]
+WasStored = Callable[[Connection, T], bool | None]
 
 _UNCALLED_S = 1.0  # then a thread that waits looks by itself: an interrupt may have kept a leader from calling it
 
@@ -37,7 +37,7 @@ class Ticket(Generic[T]):
     item: Any
     quiet: bool
     deadline: float
-    was_stored: Stored[T] | None
+    was_stored: WasStored[T] | None
     bell: Callable[[], None] | None = None
     value: T | None = None
     error: BaseException | None = None

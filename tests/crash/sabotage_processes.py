@@ -26,7 +26,7 @@ def acknowledge_before_the_commit() -> None:
         deadline = time.monotonic() + 30
         self._leading.acquire()
         sqlite.begin_immediate(driver, deadline)
-        self._look_at(driver)
+        self._check_schema(driver)
         (value,) = works(writer, [item])
 
         def commit() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from schedfactory import Scheduler
 from schedfactory.model.running_job import CLAIMED
-from schedfactory.storage.enqueue import QUEUE
+from schedfactory.storage.enqueue import QUEUE, store_together, to_rows
 from schedfactory.storage.finish import Ended
 from schedfactory.storage.seams import Due, Feature, Fits, Intake, Seams, Shape
 from schedfactory.storage.statement import Row
@@ -59,6 +59,21 @@ def test_what_a_feature_refuses_is_not_stored(still: Scheduler, guest: Everywher
     with pytest.raises(PermissionError, match="not here"):
         still.enqueue_many([task.call(), task.options(queue="forbidden").call()])
     assert still.jobs() == []
+
+
+def test_a_feature_may_answer_for_a_call_of_one_of_the_enqueues_that_share_a_commit(still: Scheduler) -> None:
+    there = still.remote("there").enqueue()
+
+    class Answering(Feature):
+        def enqueuing(self, conn: Any, intake: Intake, now: datetime) -> None:
+            intake.existing |= {index: there.id for index, call in enumerate(intake.calls) if call.task == "there"}
+
+    now = still._house.clock()
+    enqueues = [[still.remote(name).call() for name in names] for names in (["new"], ["new", "there"])]
+    arrivals = [(calls, to_rows(calls, now), Seams([Answering()]), now) for calls in enqueues]
+    first, second = still._house.database.write(lambda conn: store_together(conn, arrivals))
+    assert ([*first.ids], [*second.ids]) == ([there.id + 1], [there.id + 2, there.id])
+    assert (first.known.keys(), second.known.keys()) == (set(), {1})
 
 
 def test_a_feature_is_told_of_claims_and_ends(still: Scheduler, guest: Everywhere) -> None:
