@@ -72,7 +72,6 @@ class DatabaseFile:
         used: Connections | None = None
         try:
             used = self._open()
-            pool = used.engine.pool
             with used.engine.connect() as connection:
                 yield connection
         except Exception as error:
@@ -82,10 +81,11 @@ class DatabaseFile:
             raise meaning from error
         finally:
             if readers is self._readers:  # else this is a forked child
-                readers.leave()
-                if used is not None and used is not self._connections:  # closed meanwhile, all but what was out
-                    pool.dispose()
-                    used.engine.dispose()
+                try:
+                    if used is not None and used is not self._connections:  # closed meanwhile, all but what was out
+                        used.engine.pool.dispose()
+                finally:
+                    readers.leave()  # last: from now on a fork may come, and its child must inherit no connection
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
@@ -155,7 +155,7 @@ class DatabaseFile:
         self.seen = None
         if connections is not None:
             connections.writer.close()
-            connections.engine.dispose()
+            connections.engine.pool.dispose()  # the engine's own dispose() makes another pool, which late readers would fill
 
     def _of_people(self, error: Exception) -> StorageError | None:
         if isinstance(error, StorageError):  # it could not be opened
