@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select
 
 from schedfactory.model import codec
 from schedfactory.model.clock import optional_stamp, stamp
+from schedfactory.model.options import LARGEST
 from schedfactory.model.task import Call
 from schedfactory.storage import read
 from schedfactory.storage.seams import Intake, Seams
@@ -149,7 +150,8 @@ def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
     last = _INSERT.insert_many(conn, rows)
     if last - before == len(rows):
         return range(before + 1, last + 1)
-    ids = dict(_IDS_AFTER.run(conn, (before,)).fetchall())  # a trigger of the user's has added rows in between
+    # A trigger of the user's has added rows in between; or the largest id is taken, and SQLite takes any that is free.
+    ids = dict(_IDS_AFTER.run(conn, (before if last > before else -LARGEST,)).fetchall())
     return [ids[row[0]] for row in rows]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Pool
+from sqlalchemy import Connection
 
 from schedfactory.model.errors import StorageError
 from schedfactory.storage import fork, sqlite
@@ -69,11 +69,10 @@ class DatabaseFile:
         """
         readers = self._readers
         readers.enter(is_urgent=self._leader == threading.get_ident())
-        used: tuple[Connections, Pool] | None = None
+        used: Connections | None = None
         try:
-            connections = self._open()
-            used = (connections, connections.engine.pool)
-            with connections.engine.connect() as connection:
+            used = self._open()
+            with used.engine.connect() as connection:
                 yield connection
         except Exception as error:
             meaning = self._of_people(error) if for_people else self._meaning(error)
@@ -82,9 +81,11 @@ class DatabaseFile:
             raise meaning from error
         finally:
             if readers is self._readers:  # else this is a forked child
-                readers.leave()
-                if used is not None:
-                    self._close_late(*used)
+                try:
+                    if used is not None and used is not self._connections:  # closed meanwhile, all but what was out
+                        used.engine.pool.dispose()
+                finally:
+                    readers.leave()  # last: from now on a fork may come, and its child must inherit no connection
 
     def open(self, *, migrate: bool = False) -> None:
         """Open it now, instead of at the first use; `migrate` brings the tables up to date whatever was said before.
@@ -154,13 +155,7 @@ class DatabaseFile:
         self.seen = None
         if connections is not None:
             connections.writer.close()
-            connections.engine.dispose()
-
-    def _close_late(self, used: Connections, pool: Pool) -> None:
-        """Close what was out while all else was closed: it is back in its old pool, or in the one that the engine made anew."""
-        if used is not self._connections:
-            pool.dispose()
-            used.engine.dispose()
+            connections.engine.pool.dispose()  # the engine's own dispose() makes another pool, which late readers would fill
 
     def _of_people(self, error: Exception) -> StorageError | None:
         if isinstance(error, StorageError):  # it could not be opened

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, text
 from schedfactory import DatabaseBusy, NotADatabase, QueueFull, Scheduler, StorageError, UnsafeFilesystem, tables
 from schedfactory.storage import checkpoint
 from schedfactory.storage.database import Database
+from schedfactory.storage.fork import Readers
 
 
 def number_of_jobs(path: Path) -> int:
@@ -69,6 +70,10 @@ def held(database: Database) -> Iterator[None]:
     finally:
         may_go.set()
         holder.join(60)
+
+
+def opened_files() -> set[str]:
+    return {os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
 
 
 def brought_together(database: Database, calls: list[Callable[[], Any]]) -> list[Any]:
@@ -583,8 +588,47 @@ def test_a_reader_that_outlives_the_close_leaves_no_connection_open(
     with database.read() as connection:
         database.close()
         assert connection.scalar(text("SELECT count(*) FROM schedfactory_jobs")) == 0
-    opened = {os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
-    assert not opened & {str(path), f"{path}-wal", f"{path}-shm"}
+    assert not opened_files() & {str(path), f"{path}-wal", f"{path}-shm"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_of_two_readers_that_outlive_the_close_neither_leaves_a_connection_open(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.open()
+    kept: list[Any] = []
+    connect = Engine.connect
+
+    def close_and_connect(engine: Engine) -> Any:
+        monkeypatch.setattr(Engine, "connect", connect)
+        database.close()
+        kept.append(engine.pool)
+        return connect(engine)
+
+    first, second = database.read(), database.read()
+    with first:
+        monkeypatch.setattr(Engine, "connect", close_and_connect)
+        second.__enter__()
+    second.__exit__(None, None, None)
+    assert not opened_files() & {str(path), f"{path}-wal", f"{path}-shm"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_reader_that_outlives_the_close_lets_a_fork_come_only_once_its_connection_is_closed(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[set[str]] = []
+    leave = Readers.leave
+
+    def look_and_leave(readers: Readers) -> None:
+        opened.append(opened_files())
+        leave(readers)
+
+    monkeypatch.setattr(Readers, "leave", look_and_leave)
+    with database.read():
+        database.close()
+    assert len(opened) == 1
+    assert not opened[0] & {str(path), f"{path}-wal", f"{path}-shm"}
 
 
 def test_making_a_scheduler_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,14 @@ def test_ids_stay_in_order_where_a_trigger_adds_rows_of_its_own(still: Scheduler
     assert still.counts()["scheduled"] == count + 1
 
 
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_many_jobs_are_stored_also_where_sql_has_taken_the_largest_id(still: Scheduler, client: Client, left: int) -> None:
+    client.execute("INSERT INTO schedfactory_jobs (id, task) VALUES (?, 'last')", (2**63 - 1 - left,))
+    jobs = still.enqueue_many([still.remote("x").call(n=n) for n in range(20)])
+    assert [job.refresh() for job in jobs] == jobs
+    assert len({job.id for job in jobs}) == 20
+
+
 def test_a_running_scheduler_notices_an_insert(scheduler: Scheduler, path: Path) -> None:
     scheduler.task(name="tick")(idle)
     with scheduler.running(workers=1):
