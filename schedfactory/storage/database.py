@@ -51,6 +51,7 @@ class Database(DatabaseFile):
         Raises:
             DatabaseBusy, StorageFull, SchemaTooNew: nothing was stored, now or later.
             StorageError: the database said no; it says where it is not known whether the change was stored.
+            RuntimeError: a signal's handler wants to write, and has interrupted this thread while it did.
         """
         return cast("T", self.write_together(one_by_one, work, quiet=quiet, was_stored=was_stored))
 
@@ -60,13 +61,9 @@ class Database(DatabaseFile):
         Args:
             works: does several items with a connection, and returns what came of each, in their order.
         """
+        self._refuse_handlers()
         if self._connections is None:
             self._open()
-        if self._leader == threading.get_ident():  # it would wait for itself for ever
-            raise RuntimeError(
-                f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
-                "Let the handler only set a flag."
-            )
         ticket = Ticket(works, item, quiet, Monotonic.now() + self._lock_timeout_s, was_stored)
         self._waiting.append(ticket)
         self._see_done(ticket)

@@ -14,7 +14,7 @@ from schedfactory.model import codec
 from schedfactory.model.clock import optional_stamp, stamp
 from schedfactory.model.options import LARGEST
 from schedfactory.model.task import Call
-from schedfactory.storage import read
+from schedfactory.storage import read, sqlite
 from schedfactory.storage.seams import Intake, Seams
 from schedfactory.storage.statement import Row, Statement
 from schedfactory.storage.tables import jobs
@@ -143,15 +143,26 @@ class Stored(NamedTuple):
 
 
 def insert_rows(conn: Connection, rows: Sequence[Row]) -> Sequence[int]:
-    """Store rows of `to_row` and return their ids, in order. The caller commits."""
+    """Store rows of `to_row` and return their ids, in order. The caller commits.
+
+    Raises:
+        sqlite3.IntegrityError: a trigger has left out one of them without a word.
+    """
     if len(rows) == 1:
-        return (int(_INSERT.run(conn, rows[0]).lastrowid),)
+        done = _INSERT.run(conn, rows[0])
+        if done.rowcount != 1:
+            raise sqlite.left_out()
+        return (int(done.lastrowid),)
     before = int(_LAST_ID.run(conn).fetchone()[0])
-    last = _INSERT.insert_many(conn, rows)
-    if last - before == len(rows):
+    last, count = _INSERT.insert_many(conn, rows)
+    if count != len(rows):
+        raise sqlite.left_out()
+    if last - before == count:
         return range(before + 1, last + 1)
     # A trigger of the user's has added rows in between; or the largest id is taken, and SQLite takes any that is free.
     ids = dict(_IDS_AFTER.run(conn, (before if last > before else -LARGEST,)).fetchall())
+    if not all(row[0] in ids for row in rows):
+        raise sqlite.left_out()
     return [ids[row[0]] for row in rows]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -18,6 +21,7 @@ from schedfactory.storage.opening import Connections, connect
 
 _log = logging.getLogger("schedfactory")
 
+_ROOM = (__file__, str(Path(__file__).with_name("database.py")))
 # What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
 
@@ -123,7 +127,12 @@ class DatabaseFile:
         return self._connections is not None
 
     def close(self) -> None:
-        """Close all connections; the next use opens them again."""
+        """Close all connections; the next use opens them again.
+
+        Raises:
+            RuntimeError: as `Database.write`.
+        """
+        self._refuse_handlers()
         with self._leading, self._opening:
             self.closes += 1
             self._disconnect()
@@ -149,6 +158,17 @@ class DatabaseFile:
                         raise
                     raise meaning from error
             return self._connections
+
+    def _refuse_handlers(self) -> None:
+        """Refuse a signal's handler that has interrupted this very thread in here: it would wait for itself for ever."""
+        if not (self._leading.locked() or self._opening.locked()) or threading.current_thread() is not threading.main_thread():
+            return
+        names = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe())]
+        if any(name in _ROOM for name in dropwhile(_ROOM.__contains__, names)):  # after those of this call
+            raise RuntimeError(
+                f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
+                "Let the handler only set a flag."
+            )
 
     def _disconnect(self) -> None:
         connections, self._connections = self._connections, None

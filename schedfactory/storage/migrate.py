@@ -39,8 +39,8 @@ def revision(driver: sqlite3.Connection) -> str | None:
     """Return the revision that the tables have, None where there are none."""
     if not driver.execute("SELECT 1 FROM sqlite_master WHERE name = 'schedfactory_version'").fetchone():
         return None
-    row = driver.execute("SELECT version_num FROM schedfactory_version").fetchone()
-    return row[0] if row else None
+    found = driver.execute("SELECT max(version_num) FROM schedfactory_version").fetchone()[0]
+    return None if found is None else str(found)
 
 
 def is_current(driver: sqlite3.Connection) -> bool:

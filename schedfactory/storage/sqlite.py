@@ -219,6 +219,13 @@ _MISSING = re.compile("no such (table|column|view)|malformed database schema|tab
 def translate(error: BaseException, path: Path, lock_timeout_s: float) -> StorageError | None:
     """Return what an error of the driver means to the user; None where it means a mistake of ours."""
     cause = getattr(error, "orig", error)
+    if isinstance(cause, sqlite3.Error) and str(cause).startswith("unsafe use of "):
+        return StorageError(
+            f"{path}: a trigger or view of yours is not allowed here ({cause}): SQLite may be told by nobody but its program"
+            " what to run. Nothing was stored; write it without that function.",
+            str(path),
+            is_refusal=True,
+        )
     is_odd = isinstance(cause, sqlite3.Error) and _MISSING.match(str(cause))
     if is_odd or isinstance(cause, UnicodeDecodeError):  # SQLite quotes what it cannot understand
         return StorageError(
@@ -261,6 +268,13 @@ def _is_whole(engine: Engine) -> bool:
     except (DatabaseError, UnicodeDecodeError):
         return False
     return True
+
+
+def left_out() -> sqlite3.Error:
+    """Return what SQLite does not raise where a trigger leaves out a row, by RAISE(IGNORE)."""
+    error = sqlite3.IntegrityError("a trigger has left out the row")
+    error.sqlite_errorcode = sqlite3.SQLITE_CONSTRAINT
+    return error
 
 
 def is_unclear(error: BaseException) -> bool:

@@ -44,17 +44,19 @@ class Statement:
         cursor = conn.connection.dbapi_connection.executemany(sql, map(order, rows))  # type: ignore[union-attr]
         return int(cursor.rowcount)
 
-    def insert_many(self, conn: Connection, rows: Sequence[Row]) -> int:
-        """Execute an INSERT of one row for all these, many at a time, and return the id of the last."""
+    def insert_many(self, conn: Connection, rows: Sequence[Row]) -> tuple[int, int]:
+        """Execute an INSERT of one row for all these, many at a time; return the id of the last, and how many there are now."""
         sql, order = self._for(conn)
         execute = conn.connection.dbapi_connection.execute  # type: ignore[union-attr]
         most = _MOST_BOUND // len(self._names)
-        start = last = 0
+        start = last = count = 0
         while start < len(rows):
             some = rows[start : start + _at_once(len(rows) - start, most)]
-            last = execute(_of_many(sql, len(some)), tuple(chain.from_iterable(map(order, some)))).lastrowid
+            done = execute(_of_many(sql, len(some)), tuple(chain.from_iterable(map(order, some))))
+            last = done.lastrowid
+            count += done.rowcount
             start += len(some)
-        return int(last)
+        return int(last), count
 
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Row]]:
         found = self._compiled.get(conn.dialect.name)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from schedfactory import Retry, Scheduler
+from schedfactory.storage.database import Database
 
 
 def test_what_a_decorator_has_left_on_the_function_does_not_replace_the_tasks_own(still: Scheduler) -> None:
@@ -118,6 +119,36 @@ def test_a_signals_handler_that_writes_while_its_thread_does_is_refused(schedule
     database = scheduler._house.database
     database.write(lambda conn: os.kill(os.getpid(), signal.SIGALRM))
     assert "a signal's handler wants to write" in str(refused[0])
+    assert noop.enqueue().status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("place", "call"),
+    [("_lead", "enqueue"), ("_carry_out", "enqueue"), ("_finish", "enqueue"), ("_disconnect", "close"), ("_open", "enqueue")],
+)
+def test_a_signals_handler_is_refused_wherever_its_thread_has_the_lock(
+    scheduler: Scheduler, noop: Any, alarm: Any, monkeypatch: pytest.MonkeyPatch, place: str, call: str
+) -> None:
+    noop.enqueue()
+    refused: list[RuntimeError] = []
+
+    def handler(*_: Any) -> None:
+        with pytest.raises(RuntimeError, match="a signal's handler wants to write") as caught:
+            noop.enqueue()
+        refused.append(caught.value)
+
+    real = getattr(Database, place)
+
+    def interrupted(database: Database, *arguments: Any, **named: Any) -> Any:
+        if not refused and database._leading.locked():
+            os.kill(os.getpid(), signal.SIGALRM)
+        return real(database, *arguments, **named)
+
+    alarm(handler)
+    monkeypatch.setattr(Database, place, interrupted)
+    {"enqueue": noop.enqueue, "close": scheduler.close}[call]()
+    monkeypatch.undo()
+    assert len(refused) == 1
     assert noop.enqueue().status == "queued"
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schedfactory import Retry, Scheduler
+from schedfactory import Retry, Scheduler, StorageError
 from schedfactory.model.clock import stamp
 
 Client = sqlite3.Connection
@@ -157,6 +157,45 @@ def test_many_jobs_are_stored_also_where_sql_has_taken_the_largest_id(still: Sch
     jobs = still.enqueue_many([still.remote("x").call(n=n) for n in range(20)])
     assert [job.refresh() for job in jobs] == jobs
     assert len({job.id for job in jobs}) == 20
+
+
+LEFT_OUT = "BEFORE INSERT ON schedfactory_jobs WHEN NEW.task = 'odd' BEGIN SELECT RAISE(IGNORE); END"
+REPLACED = LEFT_OUT.replace("SELECT", "INSERT INTO schedfactory_jobs (task) VALUES ('other'); SELECT")
+DELETED = "AFTER INSERT ON schedfactory_jobs WHEN NEW.task = 'odd' BEGIN DELETE FROM schedfactory_jobs WHERE id = NEW.id; END"
+
+
+@pytest.mark.parametrize("count", [2, 20, 150])
+@pytest.mark.parametrize("trigger", [LEFT_OUT, REPLACED, DELETED], ids=["left out", "replaced", "deleted"])
+def test_many_jobs_of_which_a_trigger_takes_one_are_refused_all_together(
+    still: Scheduler, client: Client, trigger: str, count: int
+) -> None:
+    work = still.remote("work")
+    work.enqueue()
+    client.execute(f"CREATE TRIGGER takes {trigger}")
+    with pytest.raises(StorageError, match=r"a trigger has left out the row.*Nothing was stored"):
+        still.enqueue_many([still.remote("odd").call(), *(work.call(n=n) for n in range(count - 1))])
+    assert sum(still.counts().values()) == 1
+
+
+@pytest.mark.parametrize("trigger", [LEFT_OUT, REPLACED], ids=["left out", "replaced"])
+def test_a_job_that_a_trigger_leaves_out_is_refused_and_no_other_ones_id_is_given(
+    still: Scheduler, client: Client, trigger: str
+) -> None:
+    still.remote("work").enqueue()
+    client.execute(f"CREATE TRIGGER takes {trigger}")
+    with pytest.raises(StorageError, match=r"a trigger has left out the row.*Nothing was stored"):
+        still.remote("odd").enqueue()
+    assert sum(still.counts().values()) == 1
+
+
+def test_a_trigger_with_a_function_that_is_not_allowed_here_is_a_storage_error_that_says_so(
+    still: Scheduler, client: Client
+) -> None:
+    client.execute("CREATE TRIGGER loads AFTER INSERT ON schedfactory_jobs BEGIN SELECT load_extension('x'); END")
+    with pytest.raises(StorageError, match=r"jobs\.db: a trigger or view of yours is not allowed.*load_extension"):
+        still.remote("work").enqueue()
+    client.execute("DROP TRIGGER loads")
+    assert still.remote("work").enqueue().id == 1
 
 
 def test_a_running_scheduler_notices_an_insert(scheduler: Scheduler, path: Path) -> None:

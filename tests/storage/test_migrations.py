@@ -146,6 +146,18 @@ def test_a_schema_that_becomes_newer_while_it_is_used_is_written_to_no_more(migr
     assert everything(migrated) == before
 
 
+@pytest.mark.parametrize("odd", ["SELECT '9999'", "SELECT X'FF'"], ids=["a second one", "no text"])
+def test_an_odd_revision_counts_as_a_newer_one(migrated: Path, odd: str) -> None:
+    scheduler = Scheduler(migrated)
+    scheduler.counts()
+    with closing(sqlite3.connect(migrated, isolation_level=None)) as connection:
+        connection.execute(f"INSERT INTO schedfactory_version {odd}")
+    for each in (scheduler, Scheduler(migrated)):
+        with pytest.raises(SchemaTooNew):
+            each.remote("x").enqueue()
+        each.close()
+
+
 def test_only_a_commit_of_others_has_the_revision_looked_at(migrated: Path) -> None:
     scheduler = Scheduler(migrated)
     work = scheduler.remote("x")
