@@ -58,15 +58,17 @@ def single(bench: Bench) -> list[Figure]:
     """One enqueue after the other; `durability` does not count here, since "normal" does not wait for the disk."""
     scheduler, task, count = _scheduler(bench)
     watch = _Watch()
-    driver = scheduler._house.database
+    database = scheduler._house.database
     places = (
         ("bind", task.arguments, "bind"),
         ("encode the arguments", task.arguments, "dumps"),
         ("make the row", enqueue, "to_rows"),
         ("begin", sqlite, "begin_immediate"),
+        ("ask the features", enqueue, "store"),
         ("insert", enqueue, "insert_rows"),
         ("commit", sqlite, "commit"),
-        ("share the commit", driver, "write"),
+        ("look after the log", database._checkpoints, "after_commit"),
+        ("share the commit", database, "write_together"),
     )
     with watch.on(*places):
         whole = _timed(lambda: [task.enqueue(number) for number in range(count)])
