@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -205,7 +206,7 @@ class Database(DatabaseFile):
         elif is_readable_now or (len(batch) > 1 and not sqlite.is_busy(error)):
             return False
         for ticket in batch:
-            ticket.error = self._meaning(error) or error
+            ticket.error = self._meaning(error) or (copy(error) if len(batch) > 1 else error)  # each thread raises its own
             ticket.is_done = True
             ticket.call()
         return True

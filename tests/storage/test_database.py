@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from schedfactory import DatabaseBusy, NotADatabase, QueueFull, Scheduler, StorageError, UnsafeFilesystem, tables
-from schedfactory.storage import checkpoint
+from schedfactory.storage import checkpoint, sqlite
 from schedfactory.storage.database import Database
 from schedfactory.storage.fork import Readers
 
@@ -62,7 +62,11 @@ def held(database: Database) -> Iterator[None]:
         is_held.set()
         assert may_go.wait(60)
 
-    holder = threading.Thread(target=database.write, args=(hold,))
+    def write() -> None:
+        with suppress(StorageError):  # of the others, whose commit it shares
+            database.write(hold)
+
+    holder = threading.Thread(target=write)
     holder.start()
     assert is_held.wait(60)
     try:
@@ -162,6 +166,26 @@ def test_enqueues_that_share_a_commit_are_refused_each_for_itself(still: Schedul
     )
     assert [isinstance(one, QueueFull) for one in got] == [False, True, False, False, False, True]
     assert still.counts()["queued"] == 4
+
+
+def test_enqueues_whose_shared_commit_fails_are_told_so_each_by_an_error_of_its_own(
+    still: Scheduler, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: sqlite3.Connection, _deadline: float) -> None:
+        connection.rollback()
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    still.counts()
+    monkeypatch.setattr(sqlite, "commit", fail)
+    got = brought_together(still._house.database, [still.remote("work").enqueue] * 3)
+    assert len({id(error) for error in got}) == 3
+    for error in got:
+        assert str(error).startswith(f"{path}: the commit failed (disk I/O error). Nothing was stored")
+        assert (type(error), error.path) == (StorageError, str(path))
+    monkeypatch.undo()
+    assert still.remote("work").enqueue().id == 1
 
 
 def test_enqueues_that_share_a_commit_find_each_others_unique_keys(still: Scheduler) -> None:
