@@ -136,6 +136,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 def _lifecycle(through: str, batch: int, durability: str) -> Scenario:
     name = {"sqlite3": "sqlite3", "sqlalchemy": "SQLAlchemy Core", "psycopg": "PostgreSQL by psycopg"}[through]
+    by = POSTGRESQL if through == "psycopg" else MACHINE
     way = f"{name}, {'one by one' if batch == 1 else f'in batches of {batch}'}"
     jobs = 20_000 if batch > 1 else 2_000
     return Scenario(
@@ -147,9 +148,9 @@ def _lifecycle(through: str, batch: int, durability: str) -> Scenario:
             Row("insert", f"{way}, {durability}: insert", "rows/s"),
             Row("claim_and_finish", f"{way}, {durability}: claim and finish", "rows/s"),
             Row("rate", f"{way}, {durability}: the whole life", "rows/s"),
-            *((Row("log_bytes", f"{way}, {durability}: written to its log", "bytes/row"),) if through == "psycopg" else ()),
+            *((Row("log_bytes", f"{way}, {durability}: written to its log", "bytes/row"),) if by == POSTGRESQL else ()),
         ),
-        POSTGRESQL if through == "psycopg" else MACHINE,
+        by,
     )
 
 

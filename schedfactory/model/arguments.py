@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,15 +40,13 @@ class Arguments:
             ) from error
         parameters = self.signature.parameters.values()
         self._positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self._most = len(self._positional)
         self.names = tuple(p.name for p in parameters)
         self._names = set(self.names)
         self._defaults: dict[str, Any] = {p.name: p.default for p in parameters if p.default is not p.empty}
         self._defaults |= {p.name: [] if p.kind is p.VAR_POSITIONAL else {} for p in parameters if p.kind in _REST}
         self._required = {p.name for p in parameters if p.kind not in _REST and p.default is p.empty}
         self._is_plain = all(p.kind in _PLAIN for p in parameters)
-        # How many arguments are enough, where no keywords are given: what has no default comes first.
-        can_do_without_keywords = self._is_plain and self._required <= set(self._positional)
-        self._needed = len(self._required) if can_do_without_keywords else math.inf
         with suppress(NameError):  # an annotation of something defined further down is looked at at the first use
             self._types  # noqa: B018 - ambiguous annotations are refused at decoration
 
@@ -59,14 +56,11 @@ class Arguments:
         Raises:
             TypeError: the function could not be called like this.
         """
-        if not kwargs and self._needed <= len(args) <= len(self._positional):
-            return dict(zip(self._positional, args))
-        if self._is_plain and len(args) <= len(self._positional):
-            bound = dict(zip(self._positional, args))
-            if not (bound.keys() & kwargs.keys()):
-                bound.update(kwargs)
-                if bound.keys() <= self._names and self._required <= bound.keys():
-                    return bound
+        if self._is_plain and len(args) <= self._most:
+            bound = dict(zip(self._positional, args)) | kwargs
+            is_known = not kwargs or (len(bound) == len(args) + len(kwargs) and bound.keys() <= self._names)
+            if is_known and self._required <= bound.keys():
+                return bound
         try:
             bound = dict(self.signature.bind(*args, **kwargs).arguments)
         except TypeError as error:

@@ -118,20 +118,21 @@ class Choice:
 
     def note(self, rows: Sequence[Row]) -> None:
         """Remember which of the claimed rows are suspects."""
-        self.suspects.update(row[0] for row in rows if row[_CRASHES] and self._is_suspect(row))
+        self.suspects.update(row[0] for row in self._suspects(rows))
 
     def _without_company(self, rows: list[Row], neighbours: Neighbours) -> list[Row]:
         """Keep a suspect apart: it runs with no other job, which its next death might take along.
 
         See test_a_no_op_that_kills_its_process_ends_crashed_and_takes_no_neighbour_along.
         """
-        for index, row in enumerate(rows):
-            if row[_CRASHES] and self._is_suspect(row):
-                return rows[:1] if index == 0 and not neighbours() else rows[:index]
-        return rows
+        suspects = self._suspects(rows)
+        if not suspects:
+            return rows
+        before = rows[: rows.index(suspects[0])]
+        return before if before or neighbours() else suspects[:1]
 
-    def _is_suspect(self, row: Row) -> bool:
-        return bool(row[_CRASHES] >= MAX_CRASHES - 1) and not self._attempts.is_isolated(row[_TASK])
+    def _suspects(self, rows: Sequence[Row]) -> list[Row]:
+        return [row for row in rows if row[_CRASHES] >= MAX_CRASHES - 1 and not self._attempts.is_isolated(row[_TASK])]
 
     def _fitting(self, rows: Sequence[Row], ahead: Sequence[RunningJob], workers: int) -> int:
         known = {row[0] for row in self.starting_once(rows)}  # whether such a job had begun must be known at a death

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from schedfactory.model.clock import Monotonic
 from schedfactory.storage import migrate, sqlite
 from schedfactory.storage.file import DatabaseFile
-from schedfactory.storage.ticket import Ticket, WasStored, Work, Works, all_of, do_next, find_out, join, one_by_one
+from schedfactory.storage.ticket import Item, Ticket, WasStored, Work, Works, all_of, do_next, find_out, join, one_by_one
 
 T = TypeVar("T")
 
@@ -54,9 +54,11 @@ class Database(DatabaseFile):
             StorageError: the database said no; it says where it is not known whether the change was stored.
             RuntimeError: a signal's handler wants to write, and has interrupted this thread while it did.
         """
-        return cast("T", self.write_together(one_by_one, work, quiet=quiet, was_stored=was_stored))
+        return self.write_together(one_by_one, work, quiet=quiet, was_stored=was_stored)
 
-    def write_together(self, works: Works[T], item: Any, *, quiet: bool = False, was_stored: WasStored[T] | None = None) -> T:
+    def write_together(
+        self, works: Works[Item, T], item: Item, *, quiet: bool = False, was_stored: WasStored[T] | None = None
+    ) -> T:
         """As `write`, of what is done at once for all threads that bring an item of the same kind.
 
         Args:

@@ -188,12 +188,14 @@ def uuid7s(now: datetime, count: int) -> list[str]:
     """Return time-ordered unique ids (RFC 9562, version 7): 48 bits of milliseconds, 74 random ones."""
     head = f"{int(now.timestamp() * 1000) & 0xFFFF_FFFF_FFFF:012x}"
     head = f"{head[:8]}-{head[8:]}-7"
-    if count == 1:
-        try:
-            return [head + _spare.pop()]
-        except IndexError:
-            _spare.extend(_tails(_SPARE))
-    return [head + tail for tail in _tails(count)]
+    if count != 1:
+        return [head + tail for tail in _tails(count)]
+    try:
+        tail = _spare.pop()
+    except IndexError:
+        tail, *others = _tails(_SPARE)
+        _spare.extend(others)
+    return [head + tail]
 
 
 def _tails(count: int) -> list[str]:

@@ -21,7 +21,6 @@ from schedfactory.storage.opening import Connections, connect
 
 _log = logging.getLogger("schedfactory")
 
-_ROOM = (__file__, str(Path(__file__).with_name("database.py")))
 # What a fork leaves in the child, never closed: that would drop the locks of this process's other descriptors.
 _abandoned: list[object] = []
 
@@ -163,8 +162,8 @@ class DatabaseFile:
         """Refuse a signal's handler that has interrupted this very thread in here: it would wait for itself for ever."""
         if not (self._leading.locked() or self._opening.locked()) or threading.current_thread() is not threading.main_thread():
             return
-        names = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe())]
-        if any(name in _ROOM for name in dropwhile(_ROOM.__contains__, names)):  # after those of this call
+        is_own = [frame.f_locals.get("self") is self for frame, _ in traceback.walk_stack(sys._getframe())]
+        if any(dropwhile(bool, is_own)):  # beneath this call, and what is between, an older one goes on
             raise RuntimeError(
                 f"{self.path}: a signal's handler wants to write, and has interrupted this very thread while it was writing. "
                 "Let the handler only set a flag."

@@ -122,8 +122,7 @@ def finish(conn: Connection, ended: Sequence[Ended], *, again: bool = False) -> 
     new = [one for one in ended if not _is_stored(conn, one[0])] if again else ended
     successes = [one for one in new if one[1].status == "succeeded"]
     lost = _succeed(conn, successes)
-    gone = {id(job) for job in lost}
-    final = [job.id for job, _, _ in successes if not gone or id(job) not in gone]
+    final = [job.id for job, _, _ in successes if job not in lost]
     for job, outcome, at in new:
         if outcome.status != "succeeded":
             status = _end(conn, job, outcome, at)

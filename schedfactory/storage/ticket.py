@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 from schedfactory.model.errors import StorageError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Work = Callable[[Connection], T]
-Works = Callable[[Connection, Sequence[Any]], Sequence[T]]
+Works = Callable[[Connection, Sequence[Item]], Sequence[T]]
 WasStored = Callable[[Connection, T], bool | None]
 
 _UNCALLED_S = 1.0  # then a thread that waits looks by itself: an interrupt may have kept a leader from calling it
@@ -33,7 +34,7 @@ class Ticket(Generic[T]):
         commit: which of this process's commits it was.
     """
 
-    works: Works[T]
+    works: Works[Any, T]
     item: Any
     quiet: bool
     deadline: float

@@ -152,6 +152,38 @@ def test_a_signals_handler_is_refused_wherever_its_thread_has_the_lock(
     assert noop.enqueue().status == "queued"
 
 
+def test_a_signals_handler_may_write_to_another_database_than_the_one_its_thread_is_writing_to(
+    scheduler: Scheduler, noop: Any, alarm: Any, tmp_path: Path
+) -> None:
+    other = Scheduler(tmp_path / "other.db")
+    jobs: list[Any] = []
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold(_conn: Any) -> None:
+        is_held.set()
+        assert may_go.wait(60)
+
+    def let_go() -> None:
+        pause = threading.Event()
+        while not other._house.database._waiting:
+            pause.wait(0.001)
+        may_go.set()
+
+    def handler(*_: Any) -> None:
+        threading.Thread(target=let_go).start()
+        jobs.append(other.remote("work").enqueue())
+
+    alarm(handler)
+    other.counts()
+    holder = threading.Thread(target=other._house.database.write, args=(hold,))
+    holder.start()
+    assert is_held.wait(60)
+    scheduler._house.database.write(lambda conn: os.kill(os.getpid(), signal.SIGALRM))
+    holder.join(60)
+    assert [job.refresh().status for job in jobs] == ["queued"]
+    other.close()
+
+
 def test_a_signals_handler_may_stop_the_scheduler_that_is_being_started(scheduler: Scheduler, noop: Any, alarm: Any) -> None:
     alarm(lambda *_: scheduler.stop("5s"))
     with scheduler._guard:

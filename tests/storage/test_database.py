@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Pool, text
 
 from schedfactory import DatabaseBusy, NotADatabase, QueueFull, Scheduler, StorageError, UnsafeFilesystem, tables
 from schedfactory.storage import checkpoint, sqlite
@@ -592,35 +592,9 @@ def test_closing_twice_is_fine_and_the_next_use_opens_again(path: Path) -> None:
     scheduler.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("closes_first", [True, False], ids=["before it has a connection", "while it has one"])
-def test_a_reader_that_outlives_the_close_leaves_no_connection_open(
-    database: Database, path: Path, closes_first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database.open()
-    kept: list[Any] = []
-    connect = Engine.connect
-
-    def close_and_connect(engine: Engine) -> Any:
-        if closes_first:
-            monkeypatch.setattr(Engine, "connect", connect)
-            database.close()
-        kept.append(engine.pool)
-        return connect(engine)
-
-    monkeypatch.setattr(Engine, "connect", close_and_connect)
-    with database.read() as connection:
-        database.close()
-        assert connection.scalar(text("SELECT count(*) FROM schedfactory_jobs")) == 0
-    assert not opened_files() & {str(path), f"{path}-wal", f"{path}-shm"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_of_two_readers_that_outlive_the_close_neither_leaves_a_connection_open(
-    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database.open()
-    kept: list[Any] = []
+def closing_at_connect(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Pool]:
+    """Close the database just before its next reader connects; return its pools, which nobody else may hold any more."""
+    kept: list[Pool] = []
     connect = Engine.connect
 
     def close_and_connect(engine: Engine) -> Any:
@@ -629,12 +603,37 @@ def test_of_two_readers_that_outlive_the_close_neither_leaves_a_connection_open(
         kept.append(engine.pool)
         return connect(engine)
 
+    monkeypatch.setattr(Engine, "connect", close_and_connect)
+    return kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("closes_first", [True, False], ids=["before it has a connection", "while it has one"])
+def test_a_reader_that_outlives_the_close_leaves_no_connection_open(
+    database: Database, path: Path, closes_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.open()
+    kept = [database._open().engine.pool]
+    if closes_first:
+        kept = closing_at_connect(database, monkeypatch)
+    with database.read() as connection:
+        database.close()
+        assert connection.scalar(text("SELECT count(*) FROM schedfactory_jobs")) == 0
+    assert not opened_files() & {str(path), f"{path}-wal", f"{path}-shm"}
+    assert kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_of_two_readers_that_outlive_the_close_neither_leaves_a_connection_open(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = database.read(), database.read()
     with first:
-        monkeypatch.setattr(Engine, "connect", close_and_connect)
+        kept = closing_at_connect(database, monkeypatch)
         second.__enter__()
     second.__exit__(None, None, None)
     assert not opened_files() & {str(path), f"{path}-wal", f"{path}-shm"}
+    assert kept
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
