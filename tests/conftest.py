@@ -198,6 +198,24 @@ def eventually() -> Callable[[Callable[[], T | None]], T]:
 
 
 @pytest.fixture
+def freeze(path: Path) -> Callable[[subprocess.Popen[str]], None]:
+    """Stop a process by SIGSTOP, at a moment at which it does not write: else nobody could until it goes on."""
+
+    def stop(process: subprocess.Popen[str]) -> None:
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # until then it could still begin to write
+            with closing(sqlite3.connect(path, timeout=0.05, isolation_level=None)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE").connection.rollback()
+                    return
+                except sqlite3.OperationalError:
+                    process.send_signal(signal.SIGCONT)
+
+    return stop
+
+
+@pytest.fixture
 def sql(path: Path) -> Callable[..., list[tuple[object, ...]]]:
     """Run one statement on the file as any SQL client would, and return its rows."""
 

@@ -36,22 +36,6 @@ class Workshop(Seats):
         file = Path(f"/proc/{self.processes[seat].pid}/stat")
         self.wait_for(lambda: file.read_text().rpartition(")")[2].split()[0] == "T", f"{seat} has stopped")
 
-    def stop_outside_a_write(self, seat):
-        """SIGSTOP, at a moment at which others can write."""
-        self.stop(seat)
-        while not self.others_can_write():
-            self.go_on(seat)
-            self.stop(seat)
-
-    def others_can_write(self):
-        with closing(self.connect(timeout=0.2)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return False
-            connection.execute("ROLLBACK")
-            return True
-
     def go_on(self, seat):
         """SIGCONT."""
         self.processes[seat].send_signal(signal.SIGCONT)
@@ -95,8 +79,10 @@ class Workshop(Seats):
 
 
 @pytest.fixture
-def workshop(tmp_path, launch, scheduler):
-    return Workshop(tmp_path, launch, scheduler)
+def workshop(tmp_path, launch, scheduler, freeze):
+    found = Workshop(tmp_path, launch, scheduler)
+    found.freeze = freeze
+    return found
 
 
 # Left alone
@@ -111,7 +97,7 @@ def keep_silent(workshop, seconds, **how):
     job = workshop.enqueue("hold")
     workshop.wait_for(lambda: workshop.told("start", "hold"), "the job runs")
     workshop.start("b", "work", **SETTINGS, **how)
-    workshop.stop_outside_a_write("a")
+    workshop.freeze(workshop.processes["a"])
     noop = workshop.scheduler.remote("noop")
     noop.enqueue(key="b.0-0", of=1, times=0).wait("30s")  # the other one is there
     end = time.monotonic() + seconds
@@ -177,7 +163,7 @@ def take_by_force(workshop, is_other, **how):
     workshop.wait_for(lambda: workshop.told("start", "hold") and workshop.told("start", "talk"), "the jobs run")
     if is_other:
         workshop.start("b", "work", **SETTINGS)
-    workshop.stop_outside_a_write("a")
+    workshop.freeze(workshop.processes["a"])
     if is_other:
         workshop.let_others_take_over("a")
     else:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sqlite3
 import threading
-from contextlib import closing
 
 import pytest
 
@@ -57,24 +54,6 @@ def line(process):
 def kill(process):
     process.kill()
     assert process.wait(20) == -signal.SIGKILL
-
-
-@pytest.fixture
-def freeze(path):
-    """Stop a process as SIGSTOP does, at a moment at which it does not write."""
-
-    def freeze(process):
-        while True:
-            process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # until then it could still begin to write
-            with closing(sqlite3.connect(path, timeout=0.05, isolation_level=None)) as connection:
-                try:
-                    connection.execute("BEGIN IMMEDIATE").connection.rollback()
-                    return
-                except sqlite3.OperationalError:
-                    process.send_signal(signal.SIGCONT)
-
-    return freeze
 
 
 @pytest.fixture

@@ -351,7 +351,7 @@ def test_a_no_op_that_kills_its_process_ends_crashed_and_takes_no_neighbour_alon
     assert len(effects()) == 3
 
 
-def test_the_jobs_of_a_live_node_are_left_alone(scheduler, node):
+def test_the_jobs_of_a_live_node_are_left_alone(scheduler, node, freeze):
     process = node()
     job = scheduler.remote("app:hold").enqueue()
     assert line(process) == "holding"
@@ -359,7 +359,7 @@ def test_the_jobs_of_a_live_node_are_left_alone(scheduler, node):
         assert scheduler.run_due() == 0  # each looks after the other nodes
     other = node()
     assert scheduler.remote("app:work").enqueue(number=1).get_result("20s") == other.pid
-    process.send_signal(signal.SIGSTOP)  # stopped is not dead
+    freeze(process)  # stopped is not dead
     scheduler.run_due()
     assert (job.refresh().status, job.refresh().crashes) == ("running", 0)
     process.send_signal(signal.SIGCONT)
