@@ -99,7 +99,7 @@ def noop(scheduler: Scheduler) -> Any:
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a process whose output is read as text; what still runs at the end is killed."""
+    """Start a process whose output is read as text; what still runs at the end is killed, and what all said is shown."""
     started: list[subprocess.Popen[str]] = []
 
     def start(command: Sequence[object], **how: Any) -> subprocess.Popen[str]:
@@ -111,7 +111,8 @@ def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        output, errors = process.communicate()
+        print(f"{process.args} ended with {process.returncode}:\n{output}{errors}")  # which pytest shows if the test failed
 
 
 @pytest.fixture
@@ -120,7 +121,9 @@ def program(tmp_path: Path, launch: Callable[..., subprocess.Popen[str]]) -> Cal
 
     def start(source: str, *arguments: str, name: str = "app.py") -> subprocess.Popen[str]:
         file = tmp_path / name
-        file.write_text(textwrap.dedent(source))
+        text = textwrap.dedent(source)
+        if not file.exists() or file.read_text() != text:  # who was started just before must not read an empty file
+            file.write_text(text)
         return launch([sys.executable, file, *arguments], cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": "1"})
 
     return start
