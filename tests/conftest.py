@@ -112,7 +112,7 @@ def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         output, errors = process.communicate()
-        print(f"{process.args} ended with {process.returncode}:\n{output}{errors}")  # which pytest shows if the test failed
+        sys.stdout.write(f"{process.args} ended with {process.returncode}:\n{output}{errors}")  # shown if the test failed
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.segment import Segment, Segments
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -113,21 +113,29 @@ def moment(at: datetime) -> str:
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table, its lines cut at the terminal's edge; in full where the output goes elsewhere."""
     console = make_console()
-    table = make_table(heads, rows)
     with console.capture() as captured:
-        for line in console.render_lines(table, console.options.update(width=_WIDEST), pad=False):
-            console.print(Segments([*Segment.adjust_line_length(line, console.width, pad=False), Segment.line()]), end="")
+        console.print(make_table(heads, rows))
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def make_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table with a line for each row, in which a status has its colour."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Return a table with a line for each row, cut at the terminal's edge, in which a status has its colour."""
+    table = _CutTable(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
     return table
+
+
+class _CutTable(Table):
+    """A table that loses its right side on a narrow terminal, where `Table` makes all columns narrower until some are gone."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = super().__rich_console__(console, options.update(width=_WIDEST))
+        for line in Segment.split_lines(part for part in whole if isinstance(part, Segment)):
+            yield from Segment.adjust_line_length(line, options.max_width, pad=False)
+            yield Segment.line()
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -57,11 +57,12 @@ def test_nodes_as_json_has_the_columns_as_keys_and_slots_by_queue(working, liste
     assert listed("--limit", "1") == [node]
 
 
-def test_on_a_terminal_the_list_stays_and_shows_what_changes_until_ctrl_c(cli, working, folder):
+@pytest.mark.parametrize("columns", ["200", "50"])  # on the narrow one the right side is missing
+def test_on_a_terminal_the_list_stays_and_shows_what_changes_until_ctrl_c(cli, working, folder, columns):
     working()
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "schedfactory", *FILE, "nodes"]
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": columns}
     with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         shown = ""
