@@ -111,8 +111,8 @@ def launch() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield start
     for process in started:
         process.kill()
-        output, errors = process.communicate()
-        sys.stdout.write(f"{process.args} ended with {process.returncode}:\n{output}{errors}")  # shown if the test failed
+        said = "".join(filter(None, process.communicate()))
+        sys.stdout.write(f"{process.args} ended with {process.returncode}:\n{said}\n")  # shown if the test failed
 
 
 @pytest.fixture

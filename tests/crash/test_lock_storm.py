@@ -98,7 +98,7 @@ def test_a_hog_and_a_pinned_reader_cost_time_and_nothing_else(storm, factor, fig
 
 
 def test_the_harness_catches_who_does_not_wait_long_enough(storm):
-    raging = storm(jobs=200, longest=2.0, grown=0, lock_timeout="0.3s")
+    raging = storm(jobs=5_000, longest=2.0, grown=0, lock_timeout="0.3s")  # too many to be done between two long holds
     with pytest.raises(AssertionError, match="DatabaseBusy"):
         raging.rage()
 

@@ -224,6 +224,8 @@ if __name__ == "__main__":
         print(job.wait("20s").reason)
     else:
         scheduler.stop("100ms")
+        while job.refresh().reason is None:  # where the machine stood still, the process is killed a little later
+            time.sleep(0.01)
         print(job.refresh().reason)
     print("".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")), Path("effect").exists())
 """
