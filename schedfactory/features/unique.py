@@ -11,7 +11,7 @@ from schedfactory.model.job import read_optional_moment
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.task import Call
 from schedfactory.model.unique import Unique
-from schedfactory.storage import enqueue, unique
+from schedfactory.storage import claim, enqueue, unique
 from schedfactory.storage.seams import Feature, Intake
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class Uniqueness(Feature):
 def _find(conn: Connection, names: tuple[str, ...], key: str, rule: Unique, now: datetime) -> unique.Found | None:
     for name in names:
         found = unique.holder(conn, name, key)
+        if found is not None and found.has_expired(now):  # and nobody was there to see to it
+            claim.expire(conn, now)
+            found = unique.holder(conn, name, key)
         if found is not None:
             return found
     if rule.window is None:

@@ -72,6 +72,22 @@ def test_keep_gives_the_job_that_is_there_and_it_is_not_new(make: Any) -> None:
     assert task.enqueue(2).id == first.id + 1
 
 
+@pytest.mark.parametrize("rule", ["sync:{account}", RAISE, REPLACE, DEBOUNCE])
+@pytest.mark.parametrize("delay", [None, "10s"])
+def test_a_job_that_expired_while_no_node_was_there_answers_for_no_other(
+    make: Any, clock: Any, still: Scheduler, rule: Any, delay: str | None
+) -> None:
+    task = make(rule, expires="1m")
+    expired = task.options(delay=delay).enqueue(1)
+    clock.advance(minutes=5)
+    job = task.enqueue(1, "new")
+    assert job.is_new
+    assert (expired.refresh().status, expired.refresh().reason) == ("cancelled", "expired")
+    assert still.counts()["cancelled"] == 1
+    still.run_due()
+    assert job.refresh().result == "new"
+
+
 def test_true_counts_all_arguments_and_their_defaults(make: Any) -> None:
     task = make(True)
     job = task.enqueue(1)
