@@ -20,7 +20,7 @@ from schedfactory.model.clock import Clock, DurationLike, Monotonic
 from schedfactory.model.errors import PayloadTooLarge, QueueFull
 from schedfactory.model.job import Job
 from schedfactory.model.limit import Limit
-from schedfactory.model.options import KEPT, CallOptions, KeepLike
+from schedfactory.model.options import KEPT, KeepLike, TaskOptions
 from schedfactory.model.registry import TaskRegistry
 from schedfactory.model.task import Call, Isolation, OnCrash, RemoteTask, Task
 from schedfactory.running import context
@@ -31,7 +31,7 @@ from schedfactory.storage.enqueue import Arrival, Stored
 from schedfactory.storage.statement import Row
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,7 +75,7 @@ class Scheduler(Control):
 
     def __init__(
         self,
-        database: str | os.PathLike[str] | Engine | None = None,
+        database: str | os.PathLike[str] | URL | Engine | None = None,
         *,
         durability: str = "full",
         migrate: bool = True,
@@ -104,7 +104,7 @@ class Scheduler(Control):
         self._forget_threads()
         _all.add(self)
 
-    def configure(self, database: str | os.PathLike[str] | Engine | None = None, **given: Unpack[Given]) -> None:
+    def configure(self, database: str | os.PathLike[str] | URL | Engine | None = None, **given: Unpack[Given]) -> None:
         """Set what `Scheduler(…)` takes, later: before the first use, or after `close()`. What is not given has its default.
 
         Raises:
@@ -167,7 +167,7 @@ class Scheduler(Control):
         isolation: Isolation = "thread",
         keep: KeepLike | None = None,
         limit: Limit | Sequence[Limit] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[TaskOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task; see `TaskRegistry.task`.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from schedfactory.model.clock import Clock, DurationLike, duration, standard, system_clock
 from schedfactory.model.log import check_level
@@ -15,7 +15,7 @@ from schedfactory.model.options import KEPT, Keep, KeepLike, check_int, check_ke
 from schedfactory.storage import sqlite
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
 
 _DEFAULT_FILE = "schedfactory.db"
 _MEMORY = (None, "", ":memory:")
@@ -43,7 +43,7 @@ class Settings:
         ValueError, TypeError: naming the argument, its value and what to pass instead.
     """
 
-    database: str | os.PathLike[str] | Engine | None = None
+    database: str | os.PathLike[str] | URL | Engine | None = None
     durability: str = "full"
     migrate: bool = True
     lease: DurationLike = "15s"
@@ -98,18 +98,18 @@ class Settings:
         return checked(self.clock)
 
 
-def path_of(database: str | os.PathLike[str] | Engine | None) -> Path | None:
+def path_of(database: str | os.PathLike[str] | URL | Engine | None) -> Path | None:
     """Return the absolute path of the file, None for a private temporary one."""
     if database is None:
         database = os.environ.get("SCHEDFACTORY_DATABASE") or _DEFAULT_FILE
-    if isinstance(database, (str, os.PathLike)):
-        url = sqlite.to_url(database)
-    elif hasattr(database, "url"):
-        url = sqlite.to_url(database.url.render_as_string(hide_password=False))
-        if url.database in _MEMORY:
-            raise ValueError(f"{database!r} has its database in memory, which threads cannot share. Pass a path.")
-    else:
+    given: Any = getattr(database, "url", database)  # an Engine's
+    if hasattr(given, "render_as_string"):
+        given = given.render_as_string(hide_password=False)
+    if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f'database={database!r} is no path, URL or Engine. Pass a path such as "jobs.db".')
+    url = sqlite.to_url(given)
+    if hasattr(database, "url") and url.database in _MEMORY:
+        raise ValueError(f"{database!r} has its database in memory, which threads cannot share. Pass a path.")
     return None if url.database in _MEMORY else sqlite.path_of(url)
 
 

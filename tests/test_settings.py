@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from schedfactory import PayloadTooLarge, Scheduler
 
@@ -36,10 +36,10 @@ def test_without_a_database_the_environment_names_it(tmp_path, monkeypatch):
     assert file_of(Scheduler(tmp_path / "given.db")) == tmp_path / "given.db"
 
 
-@pytest.mark.parametrize("kind", ["text", "path", "url", "engine"])
+@pytest.mark.parametrize("kind", ["text", "path", "url", "made url", "engine"])
 def test_a_database_is_named_by_a_path_a_url_or_an_engine(path, kind):
     url = f"sqlite:///{path}"
-    named = {"text": str(path), "path": path, "url": url, "engine": create_engine(url)}[kind]
+    named = {"text": str(path), "path": path, "url": url, "made url": make_url(url), "engine": create_engine(url)}[kind]
     assert file_of(Scheduler(named)) == path
 
 

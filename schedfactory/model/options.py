@@ -21,14 +21,12 @@ KEPT: Mapping[str, DurationLike | None] = MappingProxyType({"succeeded": "30d", 
 LARGEST = 2**63 - 1  # what an integer in a row can be
 
 
-class CallOptions(TypedDict, total=False):
-    """What `.options(…)` takes; None leaves an option as it was.
+class TaskOptions(TypedDict, total=False):
+    """What a task's decorator and `.options(…)` take; None leaves an option as it was.
 
     Keys:
         queue: a label.
         priority: -100…100, higher runs first; ties: earlier `run_at`, then lower `id`.
-        run_at: earliest start, a moment with its time zone.
-        delay: earliest start, a duration from the enqueue on.
         retry: a number of attempts, or a `Retry`; per call one of numbers and names.
         timeout: run time limit, a duration.
         expires: a moment, or a duration from the earliest start on, after which it no longer starts.
@@ -38,13 +36,23 @@ class CallOptions(TypedDict, total=False):
 
     queue: str | None
     priority: int | None
-    run_at: Moment | None
-    delay: DurationLike | None
     retry: int | Retry | None
     timeout: DurationLike | None
     expires: DurationLike | Moment | None
     tags: Iterable[str] | None
     unique: bool | str | Unique | None
+
+
+class CallOptions(TaskOptions, total=False):
+    """What `.options(…)` takes: those of a task, and when this call is to start.
+
+    Keys:
+        run_at: earliest start, a moment with its time zone.
+        delay: earliest start, a duration from the enqueue on.
+    """
+
+    run_at: Moment | None
+    delay: DurationLike | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from schedfactory.model.errors import UnknownTask
 from schedfactory.model.limit import Limit
-from schedfactory.model.options import CallOptions, Keep, KeepLike
+from schedfactory.model.options import Keep, KeepLike, TaskOptions
 from schedfactory.model.task import Home, Isolation, OnCrash, Task
 
 P = ParamSpec("P")
@@ -44,7 +44,7 @@ class TaskRegistry:
         isolation: Isolation = "thread",
         keep: KeepLike | None = None,
         limit: Limit | Sequence[Limit] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[TaskOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Register a function as a task, with the options its jobs have unless a call says otherwise.
@@ -59,7 +59,7 @@ class TaskRegistry:
             keep: how long finished jobs of this task stay, in the place of the scheduler's `keep`: a duration, or a mapping
                 by final status in which None means for ever.
             limit: how many run at the same time, and start in a stretch of time, over all nodes: a `Limit`, or several.
-            options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`, `unique`: see `CallOptions`; `retry` may
+            options: `queue`, `priority`, `retry`, `timeout`, `expires`, `tags`, `unique`: see `TaskOptions`; `retry` may
                 hold callables and exception classes here.
 
         Raises:
@@ -108,7 +108,8 @@ class TaskRegistry:
     def ensure(self, function: Callable[P, R]) -> Task[P, R]:
         """Return the task of a function, registered on the way."""
         if isinstance(function, Task):
-            return function if function.name in self._tasks else self.add(function)
+            is_mine = function.home is self._home and function.name in self._tasks
+            return function if is_mine else self.add(function)
         known = self._by_function.get(function) if isinstance(function, Hashable) else None
         return self.add(Task(function)) if known is None else cast("Task[P, R]", known)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeVar, Unpack
 
 import msgspec
 
@@ -17,13 +17,14 @@ from schedfactory.model.errors import NotConfigured
 from schedfactory.model.job import Job
 from schedfactory.model.keys import KeyTemplate, key_of_all
 from schedfactory.model.limit import Limit, limits_of
-from schedfactory.model.options import CallOptions, KeepLike, Options, check_keep
+from schedfactory.model.options import CallOptions, KeepLike, Options, TaskOptions, check_keep
 from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]
 Isolation = Literal["thread", "process"]
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Home(Protocol):
@@ -33,7 +34,7 @@ class Home(Protocol):
     def work_on(self, path: str) -> None: ...
 
 
-class Call(msgspec.Struct, Generic[R], frozen=True, gc=False):
+class Call(msgspec.Struct, Generic[R_co], frozen=True, gc=False):
     """A task with its arguments and options: a value. Nothing is stored until it is enqueued.
 
     >>> scheduler.enqueue_many([add.call(1, 2), add.options(priority=9).call(3, 4)])  # doctest: +SKIP
@@ -66,7 +67,7 @@ class Task(Generic[P, R]):
         isolation: Isolation = "thread",
         keep: KeepLike | None = None,
         limit: Limit | Sequence[Limit] | None = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[TaskOptions],
     ) -> None:
         check_function(function, name)
         self.function = function
@@ -154,10 +155,12 @@ class Task(Generic[P, R]):
         """
         return self._scheduler.enqueue_calls((self.call(*args, **kwargs),))[0]
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in ("delay", "apply_async", "send", "schedule"):
-            raise AttributeError(f"{self!r} has no .{name}(). Use .enqueue(…), with .options(delay=…) before it for later.")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # a checker is to know that they are not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in ("delay", "apply_async", "send", "schedule"):
+                raise AttributeError(f"{self!r} has no .{name}(). Use .enqueue(…), with .options(delay=…) before it for later.")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def home(self) -> Home | None:
@@ -229,8 +232,10 @@ def name_of(function: Callable[..., Any]) -> str:
     """Return "module:qualname", the same whether the module is imported or run as a script."""
     module = function.__module__
     if module in ("__main__", "__mp_main__"):  # the second in a worker process, for the same file
-        spec, file = (getattr(function, "__globals__", {}).get(name) for name in ("__spec__", "__file__"))
-        if spec is not None:
+        # Of what was decorated, for a decorator has its own module's. A profiler calls the program's spec "__main__", too.
+        program = getattr(inspect.unwrap(function), "__globals__", {})
+        spec, file = program.get("__spec__"), program.get("__file__")
+        if spec is not None and spec.name != "__main__":
             module = spec.name
         elif file and not file.startswith("<"):  # as for a program on the standard input
             module = Path(file).stem

@@ -69,6 +69,18 @@ if __name__ == "__main__":
 """
 
 
+DECORATOR = """
+import functools
+
+
+def timed(function):
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        return function(*args, **kwargs)
+    return run
+"""
+
+
 def python(folder: Path, *arguments: str, source: str = "") -> str:
     done = subprocess.run(
         [sys.executable, *arguments], input=source, cwd=folder, capture_output=True, text=True, env=os.environ, check=False
@@ -92,6 +104,17 @@ def test_a_program_and_its_workers_agree_on_a_name(tmp_path: Path, file: str, ar
     module = name.partition(":")[0]
     work = f"from {module} import scheduler; print(scheduler.run_due(), scheduler.get(1).result)"
     assert python(tmp_path, "-c", work) == "1 5"
+
+
+def test_a_decorator_of_another_module_changes_no_name(tmp_path: Path) -> None:
+    (tmp_path / "deco.py").write_text(DECORATOR)
+    (tmp_path / "app.py").write_text("from deco import timed\n" + APP.replace("def add", "@timed\ndef add"))
+    assert python(tmp_path, "app.py") == python(tmp_path, "-m", "app") == "app:add app:add"
+
+
+def test_a_program_under_a_profiler_has_its_names(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    assert python(tmp_path, "-m", "cProfile", "-o", "profile", "app.py") == "app:add app:add"
 
 
 @pytest.mark.parametrize("arguments", [["-"], ["-i", "-q"]])
@@ -411,6 +434,17 @@ def test_a_registry_belongs_to_one_scheduler(still: Scheduler, tmp_path: Path) -
     other = Scheduler(tmp_path / "other.db")
     with pytest.raises(ValueError, match="already belongs to another scheduler"):
         other.include(tasks)
+
+
+def test_a_task_of_another_scheduler_is_not_enqueued_there_instead(still: Scheduler, tmp_path: Path) -> None:
+    other = Scheduler(tmp_path / "other.db")
+    theirs = other.task(name="double")(double)
+    still.task(name="double")(double)
+    for task in (theirs, theirs.options(priority=1)):
+        with pytest.raises(ValueError, match="already belongs to another scheduler"):
+            still.enqueue(task, 1)
+    assert (still.jobs(), other.jobs()) == ([], [])
+    other.close()
 
 
 def test_a_name_is_one_functions_and_a_redefinition_replaces_it(still: Scheduler) -> None:
