@@ -15,6 +15,7 @@ from schedfactory.model.errors import (
     LostLease,
     NotADatabase,
     NotConfigured,
+    NotFound,
     NotInJob,
     NotSerializable,
     PayloadTooLarge,
@@ -50,8 +51,8 @@ from schedfactory.storage import tables
 __all__ = [
     "Attempt", "Call", "Cancel", "Command", "Commands", "DatabaseBusy", "DuplicateJob", "Explanation", "Fail", "Finding",
     "Health", "Job", "JobCancelled", "JobFailed", "JobFinished", "Limit", "LogLine", "LostLease", "NodeInfo", "Nodes",
-    "NotADatabase", "NotConfigured", "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull", "QueueStats",
-    "Queues", "RemoteTask", "Reports", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler",
+    "NotADatabase", "NotConfigured", "NotFound", "NotInJob", "NotSerializable", "PayloadTooLarge", "Queue", "QueueFull",
+    "QueueStats", "Queues", "RemoteTask", "Reports", "Retry", "RetryAfter", "RunningJob", "SchedfactoryError", "Scheduler",
     "SchemaTooNew", "SchemaTooOld", "Snooze", "StatusReport", "StorageError", "StorageFull", "Task", "TaskRegistry",
     "Unique", "UnknownTask", "UnsafeFilesystem", "WaitTimeout", "current_job", "tables",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from datetime import timedelta
 from schedfactory.house import House
 from schedfactory.model.clock import Monotonic
 from schedfactory.model.command import DONE, Command, Kind
-from schedfactory.model.errors import WaitTimeout
+from schedfactory.model.errors import NotFound, WaitTimeout
 from schedfactory.model.job import read_moment, read_optional_moment
 from schedfactory.model.node import NodeInfo
 from schedfactory.model.options import LARGEST, check_int, check_storable
@@ -173,7 +173,7 @@ class Commands:
         with self._house.database.read() as conn:
             rows = commands.get(conn, ids)
         if len(rows) < len(ids):
-            raise LookupError(f"the command {ids[0]} is gone: its row was deleted. They are kept for a week.")
+            raise NotFound(f"the command {ids[0]} is gone: its row was deleted. They are kept for a week.")
         return self._snapshot(rows, node)
 
     def _snapshot(self, rows: Sequence[Row], node: int | None) -> Command:

@@ -28,13 +28,14 @@ class Outlook:
     """One look at what goes on around a job.
 
     Args:
-        nodes: those that run now, paused ones included.
+        nodes: those that are known, dead ones included.
     """
 
     def __init__(self, conn: Connection, tasks: TaskRegistry, nodes: Sequence[NodeInfo], now: datetime) -> None:
         self._conn = conn
         self._tasks = tasks
-        self._nodes = nodes
+        self._nodes = [node for node in nodes if node.status in ("running", "paused")]
+        self._dead = {node.id for node in nodes if node.status == "dead"}
         self._now = now
 
     def of(self, job: Job[Any]) -> Explanation:
@@ -42,6 +43,10 @@ class Outlook:
         place = outlook.place(self._conn, job.id)
         if job.is_finished or place is None:
             return Explanation("finished", f"It ended {_ended(job)}.")
+        if job.status == "running" and job.node in self._dead:
+            return Explanation(
+                "running", f"It ran on node {job.node}, which has died: another one, or the next, starts it again."
+            )
         if job.status == "running":
             return Explanation("running", f"It runs on node {job.node}, since {job.started_at}.")
         if place.leftover:
@@ -61,7 +66,7 @@ class Outlook:
             )
         able = [node for node in self._nodes if job.task in node.tasks]
         serving = [(node, pool) for node in able for pool in pools_of(node.queues) if pool.serves(job.queue)]
-        awake = [(node, pool) for node, pool in serving if node.status == "running"]
+        awake = [(node, pool) for node, pool in serving if node.status == "running" and node.workers]
         if not self._nodes:
             return Explanation("no_node", "No node is running: start one with scheduler.start(), or schedfactory run.")
         if not able:
@@ -72,9 +77,11 @@ class Outlook:
         if not awake:
             ids = ", ".join(str(node.id) for node, _ in serving)
             return Explanation(
-                "node_paused", f"The nodes that could run it are paused, until scheduler.nodes.resume(…): {ids}."
+                "node_paused",
+                "The nodes that could run it are paused, until scheduler.nodes.resume(…), or have no workers, until "
+                f"scheduler.nodes.scale(…): {ids}.",
             )
-        return self._of_bounds(job_id, job, queues) or self._of_order(job_id, job, awake)
+        return self._of_bounds(job_id, job, queues) or self._of_order(job_id, job, awake, queues)
 
     def _of_bounds(self, job_id: int, job: Place, queues: Mapping[str, Bound]) -> Explanation | None:
         bounds = bounds_for(job.task, job.queue, job.args, self._tasks, queues)
@@ -108,11 +115,14 @@ class Outlook:
         many = f"{_named(job, bound)} lets {bound.concurrency} run at the same time, and {running} do"
         return _told(code, f"{many}; {_others(ahead)}.", ahead, starts_at)
 
-    def _of_order(self, job_id: int, job: Place, pools: Sequence[tuple[NodeInfo, Pool]]) -> Explanation:
+    def _of_order(
+        self, job_id: int, job: Place, pools: Sequence[tuple[NodeInfo, Pool]], queues: Mapping[str, Bound]
+    ) -> Explanation:
         tasks = {task for node, _ in pools for task in node.tasks}
         first: Counter[str] = Counter()
         for task, queue, jobs in outlook.ahead(self._conn, job_id, job, stamp(self._now), tasks):
-            if any(pool.serves(queue) for _, pool in pools):
+            is_paused = queue in queues and queues[queue].is_paused
+            if not is_paused and any(pool.serves(queue) for _, pool in pools):
                 first[task] += jobs
         workers = sum(min(node.workers, pool.size or node.workers) for node, pool in pools)
         free = sum(self._free(node, pool) for node, pool in pools)

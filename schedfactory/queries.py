@@ -13,7 +13,7 @@ from schedfactory.features.queues import Queues
 from schedfactory.house import House
 from schedfactory.model import codec
 from schedfactory.model.clock import DurationLike, Moment, duration, moment
-from schedfactory.model.errors import JobFinished, WaitTimeout
+from schedfactory.model.errors import JobFinished, NotFound, WaitTimeout
 from schedfactory.model.explanation import Explanation
 from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL, Attempt, Job, LogLine
@@ -110,10 +110,12 @@ class Queries:
             TypeError: neither an id nor a filter; use `status=` to mean all jobs of a status.
         """
         condition = _chosen("cancel", job_id, filters)
-        count, running = self._house.database.write(lambda conn: changes.cancel(conn, condition, self._house.clock()))
+        now = self._house.clock()
+        ended, running = self._house.database.write(lambda conn: changes.cancel(conn, condition, now))
         for flag in list(self._house.flags):  # a node of this process need not wait for its next round to know
             flag(running)
-        return count
+        self._tell(ended, "end", now, "cancelled")
+        return len(ended) + len(running)
 
     def requeue(self, job_id: int | None = None, **filters: Any) -> int:
         """Run finished jobs again, one or all that match the filters of `jobs()`; return how many that were.
@@ -125,7 +127,15 @@ class Queries:
             TypeError: neither an id nor a filter.
         """
         condition = _chosen("requeue", job_id, filters)
-        return self._house.database.write(lambda conn: changes.requeue(conn, condition, self._house.clock()))
+        now = self._house.clock()
+        requeued = self._house.database.write(lambda conn: changes.requeue(conn, condition, now))
+        self._tell(requeued, "queued", now)
+        return len(requeued)
+
+    def _tell(self, job_ids: Sequence[int], what: str, now: datetime, detail: str = "") -> None:
+        if self._house.reporter.wants("job"):
+            for job_id in job_ids:
+                self._house.reporter.tell("job", job_id, what, now, detail)
 
     def prune(self, *, older_than: DurationLike = "30d", status: str | Sequence[str] | None = None) -> int:
         """Delete finished jobs, and their attempts and logs, that ended longer ago than `older_than`; return how many.
@@ -217,10 +227,10 @@ class Queries:
     # What snapshots ask of the scheduler they came from (`model.job.Jobs`).
 
     def reload(self, job_id: int) -> Job[Any]:
-        """Return a new snapshot. Raises LookupError where the row is gone."""
+        """Return a new snapshot. Raises NotFound where the row is gone."""
         job = self.get(job_id)
         if job is None:
-            raise LookupError(f"job {job_id} is gone: it was pruned, or never there.")
+            raise NotFound(f"job {job_id} is gone: it was pruned, or never there.")
         return job
 
     def await_end(self, job_id: int, timeout: timedelta | None) -> Job[Any]:
@@ -265,7 +275,7 @@ class Queries:
 
     def explain(self, job_id: int) -> Explanation:
         """Return why a job is not running yet; see `Job.explain`."""
-        nodes = [node for node in self.nodes.list() if node.status in ("running", "paused")]
+        nodes = self.nodes.list()
         job = self.reload(job_id)
         with self._house.database.read() as conn:
             return Outlook(conn, self._house.tasks, nodes, self._house.clock()).of(job)

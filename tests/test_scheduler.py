@@ -523,6 +523,20 @@ def test_an_expired_job_is_reported_as_cancelled(still, clock):
     assert [(one.id, one.status, one.detail) for one in reports] == [(job.id, "queued", ""), (job.id, "end", "cancelled")]
 
 
+def test_a_cancel_before_the_start_is_reported_as_an_end_and_a_requeue_as_a_new_wait(still):
+    @still.task(name="work")
+    def work() -> None: ...
+
+    reports = still.reports("job")
+    job = work.enqueue()
+    job.cancel()
+    job.requeue()
+    still.run_due()
+    still.close()
+    told = ["queued", "end", "queued", "start", "end"]
+    assert [(one.id, one.status) for one in reports] == [(job.id, status) for status in told]
+
+
 def test_nodes_and_their_workers_are_reported(scheduler):
     reports = scheduler.reports("node", "worker")
     scheduler.start(workers=2)

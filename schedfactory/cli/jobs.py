@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from schedfactory import Job, Scheduler
+from schedfactory import Job, NotFound, Scheduler
 from schedfactory.cli import render
 from schedfactory.cli.live import watching
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
@@ -89,7 +89,7 @@ def wait(ctx: click.Context, source: Source, /, job_id: int, timeout: str | None
         with watching([job], stderr=True), bad_usage():
             try:
                 job = job.wait(timeout)
-            except LookupError as error:
+            except NotFound as error:
                 raise click.ClickException(str(error)) from error
     click.echo(f"job {job.id} {outcome(job)}")
     ctx.exit(0 if job.status == "succeeded" else 1)

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from schedfactory import Job
+from schedfactory import Job, NotFound
 from schedfactory.cli.render import make_console, make_table, print_table
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def _bars(jobs: Sequence[Job[Any]]) -> Table:
     grid = Table.grid(padding=(0, 2))
     try:
         now = [job.refresh() for job in jobs]
-    except LookupError:  # pruned meanwhile
+    except NotFound:  # pruned meanwhile
         return grid
     for job in now:
         if job.status == "running" or len(now) == 1:

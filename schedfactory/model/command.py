@@ -60,7 +60,7 @@ class Command:
         """Read it again.
 
         Raises:
-            LookupError: its row is gone; they are kept for a week.
+            NotFound: its row is gone; they are kept for a week.
         """
         return self._home.reload(self)
 

@@ -4,6 +4,7 @@ SchedfactoryError
 ├── NotSerializable (TypeError)      an argument that cannot be stored and come back as it was
 ├── PayloadTooLarge (ValueError)     encoded arguments over `max_payload`
 ├── UnknownTask (LookupError)        a task name that this process has not registered
+├── NotFound (LookupError)           a job or an order whose row is gone
 ├── NotInJob (LookupError)           `current_job()` outside a running task
 ├── NotConfigured                    a task or scheduler that has no database yet
 ├── DuplicateJob                     a job whose unique key another one holds
@@ -42,6 +43,10 @@ class PayloadTooLarge(SchedfactoryError, ValueError):
 
 class UnknownTask(SchedfactoryError, LookupError):
     """No task of that name is registered with this scheduler."""
+
+
+class NotFound(SchedfactoryError, LookupError):
+    """The row of a job or an order is gone: it was pruned, or never there."""
 
 
 class NotInJob(SchedfactoryError, LookupError):

@@ -24,7 +24,7 @@ class Explanation:
     | `queue_paused` | its queue is paused |
     | `no_node` | no node runs, or none serves its queue |
     | `unknown_task` | no running node knows its task |
-    | `node_paused` | all nodes that could run it are paused |
+    | `node_paused` | all nodes that could run it are paused, or have no workers |
     | `queue_full` | its queue runs as many jobs as its `concurrency` says |
     | `limit`, `rate` | a limit of its task, or the rate of its queue, has no room |
     | `ahead` | others go first |

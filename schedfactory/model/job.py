@@ -236,7 +236,7 @@ class Job(Generic[R]):
         """Return a new snapshot of the same row.
 
         Raises:
-            LookupError: the row is gone (pruned).
+            NotFound: the row is gone (pruned).
         """
         return self._source.reload(self.id)
 
@@ -249,7 +249,7 @@ class Job(Generic[R]):
         Raises:
             WaitTimeout: it had not ended in time; the job goes on.
             RuntimeError: no timeout, inside a task of the same scheduler: all workers could come to wait for each other.
-            LookupError: the row is gone (pruned).
+            NotFound: the row is gone (pruned).
         """
         return self._source.await_end(self.id, None if timeout is None else duration(timeout, "timeout"))
 
@@ -259,7 +259,7 @@ class Job(Generic[R]):
         Raises:
             JobFailed: with `.job`, and the task's traceback as a note.
             JobCancelled: with `.job`.
-            WaitTimeout, RuntimeError, LookupError: as `wait()`.
+            WaitTimeout, RuntimeError, NotFound: as `wait()`.
         """
         job = self.wait(timeout)
         if job.status == "cancelled":
@@ -307,7 +307,7 @@ class Job(Generic[R]):
         """Return why it is not running yet, as the database and the nodes are now; see `Explanation`.
 
         Raises:
-            LookupError: the row is gone (pruned).
+            NotFound: the row is gone (pruned).
 
         >>> add.enqueue(2, 3).explain().code
         'no_node'

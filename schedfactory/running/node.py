@@ -161,7 +161,19 @@ class Node:
                 signals.wait(self._has_left, _GRACE_S)
             if self._has_left.is_set():
                 self._thread.join(_GRACE_S)
+            else:
+                self._leave_behind()
         self.was_stopped = True
+
+    def _leave_behind(self) -> None:
+        """Say whose code runs on, and that an order to quit is done all the same."""
+        jobs = sorted([*self._dispatcher.hand.in_flight, *self._dispatcher.hand.leftovers])[:20]
+        said = "node %d has stopped, but code of the jobs %s runs on; if this process ends first, that counts as a crash"
+        _log.warning(said, self.id, jobs)
+        self._orders.was_left = True
+        self._wake.ring()
+        if self._orders.is_to_quit:
+            signals.wait(self._orders.has_quit, _GRACE_S)
 
     @property
     def patience_s(self) -> float:

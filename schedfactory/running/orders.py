@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +48,9 @@ class Orders:
 
     Attributes:
         patience_s: how long running jobs may go on once the node is to quit.
+        was_left: who ran the node goes on without it, and with it the order to quit is done, whatever code runs on.
+        is_to_quit: someone has ordered so.
+        has_quit: and that is told to be done.
     """
 
     def __init__(
@@ -58,6 +62,9 @@ class Orders:
         tasks: Callable[[], Sequence[str]],
     ) -> None:
         self.patience_s = PATIENCE_S
+        self.was_left = False
+        self.is_to_quit = False
+        self.has_quit = threading.Event()
         self._node = dispatcher.node
         self._database = shop.database
         self._dispatcher = dispatcher
@@ -126,6 +133,7 @@ class Orders:
         if order.force or not self._dispatcher.is_draining:
             self._flag_at = Monotonic.now() + self.patience_s
         self._drain()
+        self.is_to_quit = True
         return _Taken(order, is_last=True)
 
     def _quit_one(self, order: Order, number: int | None) -> _Taken:
@@ -156,7 +164,9 @@ class Orders:
         """Return what has become of an order, None while it is being carried out."""
         if taken.refusal is not None:
             return taken.refusal
-        if taken.is_last or not all(worker.has_gone for worker in taken.leaving):
+        if taken.is_last:
+            return DONE if self.was_left else None
+        if not all(worker.has_gone for worker in taken.leaving):
             return None
         dispatcher, staff = self._dispatcher, self._staff
         if taken.order.kind == "pause" and dispatcher.is_paused:
@@ -196,7 +206,8 @@ class Orders:
             self._taken[order].is_acknowledged = True
             self._reporter.tell("command", order, "acknowledged", now)
         for order, _ in results:
-            del self._taken[order]
+            if self._taken.pop(order).is_last:
+                self.has_quit.set()
         self.announce(ended, now)
         return True
 

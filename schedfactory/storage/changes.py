@@ -21,26 +21,26 @@ _ENDED = or_(*(jobs.c.status == const(status) for status in FINAL))
 PRUNED_AT_ONCE = 500
 
 
-def cancel(conn: Connection, condition: ColumnElement[bool], now: datetime) -> tuple[int, list[int]]:
-    """Cancel what has not started, flag what runs; return how many jobs that were, and the ids of those that run."""
+def cancel(conn: Connection, condition: ColumnElement[bool], now: datetime) -> tuple[list[int], list[int]]:
+    """Cancel what has not started, flag what runs; return the ids of both."""
     ended = conn.execute(
         update(jobs)
         .where(condition, _UNSTARTED)
         .values(status=const("cancelled"), reason=const("user"), finished_at=stamp(now), cancel_requested_at=stamp(now))
-        .returning(jobs.c.queue, jobs.c.status)
+        .returning(jobs.c.queue, jobs.c.status, jobs.c.id)
     ).all()
-    totals.add_each(conn, (tuple(row) for row in ended))
+    totals.add_each(conn, (tuple(row[:2]) for row in ended))
     flagged = conn.execute(
         update(jobs)
         .where(condition, jobs.c.status == const("running"), jobs.c.cancel_requested_at.is_(None))
         .values(cancel_requested_at=stamp(now))
         .returning(jobs.c.id)
     ).all()
-    return len(ended) + len(flagged), [row[0] for row in flagged]
+    return [row[2] for row in ended], [row[0] for row in flagged]
 
 
-def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> int:
-    """Make finished jobs due again, in their own rows; return how many.
+def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> list[int]:
+    """Make finished jobs due again, in their own rows; return their ids.
 
     A success leaves its line in the attempts, since the row will tell of the next one. A job whose left-over code still
     runs keeps its node, and waits for that code's end.
@@ -83,7 +83,7 @@ def requeue(conn: Connection, condition: ColumnElement[bool], now: datetime) -> 
             if not unique.is_taken(error):
                 raise
             raise unique.refusal(conn, chosen[start : start + PRUNED_AT_ONCE]) from error
-    return len(chosen)
+    return chosen
 
 
 def change(

@@ -24,6 +24,7 @@ TREE = {
     "NotSerializable": TypeError,
     "PayloadTooLarge": ValueError,
     "UnknownTask": LookupError,
+    "NotFound": LookupError,
     "NotInJob": LookupError,
     "WaitTimeout": TimeoutError,
     "DatabaseBusy": errors.StorageError,
@@ -102,6 +103,14 @@ def queue_full(path: Path) -> None:
 
 def finished(path: Path) -> None:
     give(path)[1].enqueue(1).cancel().update(priority=1)
+
+
+def pruned(path: Path) -> None:
+    scheduler, task = give(path)
+    job = task.enqueue(1).cancel()
+    task.enqueue(2)
+    scheduler.prune(older_than=0)
+    job.refresh()
 
 
 def failed(path: Path) -> None:
@@ -200,6 +209,7 @@ MISTAKES = [
     ),
     (queue_full, errors.QueueFull, r"the queue 'mail' holds 1 .*of 1 \(max_size\).*Try again later.*max_size=…"),
     (finished, errors.JobFinished, r"job 1 has ended \(cancelled\).*requeue"),
+    (pruned, errors.NotFound, "job 1 is gone: it was pruned"),
     (failed, errors.JobFailed, r"job 1 \(give\) failed/error: TypeError: .*wrong"),
     (cancelled, errors.JobCancelled, r"job 1 \(give\) was cancelled/user"),
     (waited, errors.WaitTimeout, "job 1 had not ended after 0.001 s"),

@@ -92,6 +92,15 @@ def test_where_no_node_knows_its_task_it_is_unknown_task(scheduler: Scheduler, n
     assert code(scheduler.remote("elsewhere").enqueue()) == "unknown_task"
 
 
+def test_jobs_of_a_paused_queue_do_not_go_first(scheduler: Scheduler, busy: Any) -> None:
+    job = busy.enqueue()
+    scheduler.queues.pause("mail")
+    for _ in range(2):
+        busy.options(queue="mail", priority=80).enqueue()
+    found = job.explain()
+    assert (found.code, found.ahead) == ("next", 0)
+
+
 def test_in_a_paused_queue_it_is_queue_paused(scheduler: Scheduler, noop: Any) -> None:
     scheduler.queues.pause("default")
     scheduler.start(workers=1)

@@ -148,10 +148,13 @@ def test_a_node_that_stops_while_code_runs_is_stopping(scheduler, task, gate, ev
     assert scheduler.nodes.list()[0].status == "stopped"
 
 
-def test_a_killed_node_is_dead_before_anyone_has_rescued_it(scheduler, start):
+def test_a_killed_node_is_dead_before_anyone_has_rescued_it_and_its_job_tells_so(scheduler, start):
     process, node = start()
+    job = scheduler.remote("app:hold").enqueue()
+    assert line(process) == "holding"
     kill(process)
     assert [(one.id, one.status) for one in scheduler.nodes.list()] == [(node, "dead")]
+    assert job.explain().text.startswith(f"It ran on node {node}, which has died")
 
 
 # Pause and resume
@@ -339,6 +342,8 @@ def test_a_node_without_workers_stays_and_runs_again_when_it_is_scaled(scheduler
     job = noop.enqueue()
     with pytest.raises(WaitTimeout):
         job.wait("200ms")
+    assert job.explain().code == "node_paused"
+    assert "scale" in job.explain().text
     assert scheduler.nodes.scale(node, workers=1).wait(LONG).result == "done"
     assert job.get_result(LONG) == 1
 
@@ -439,6 +444,17 @@ def test_forced_to_quit_a_node_asks_its_jobs_to_stop_at_once_and_run_waits_no_lo
     process.communicate(timeout=20)
     assert process.returncode == 0
     assert (job.refresh().status, job.refresh().reason) == ("queued", "shutdown")
+
+
+def test_forced_to_quit_a_node_whose_code_runs_on_has_obeyed_and_the_log_names_the_job(scheduler, start):
+    process, node = start()
+    job = scheduler.remote("app:hold").enqueue()
+    assert line(process) == "holding"
+    assert scheduler.nodes.quit(node, force=True).wait(LONG).result == "done"
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 0
+    assert f"node {node} has stopped, but code of the jobs [{job.id}] runs on" in said
+    assert [one.result for one in scheduler.commands.list()] == ["done"]
 
 
 def test_a_job_may_tell_its_own_node_to_quit(scheduler):
