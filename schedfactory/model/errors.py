@@ -111,7 +111,8 @@ class JobCancelled(SchedfactoryError):
         self.job = job
 
     def __str__(self) -> str:
-        return f"job {self.job.id} ({self.job.task}) was cancelled/{self.job.reason}"
+        why = f": {self.job.error}" if self.job.error else ""
+        return f"job {self.job.id} ({self.job.task}) was cancelled/{self.job.reason}{why}"
 
 
 class WaitTimeout(SchedfactoryError, TimeoutError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from schedfactory import Cancel, Fail, RetryAfter, Scheduler, Snooze, current_job
+from schedfactory import Cancel, Fail, JobCancelled, RetryAfter, Scheduler, Snooze, current_job
 
 
 def run(still, task, *args):
@@ -272,6 +272,8 @@ def test_a_task_that_raises_cancel_is_cancelled_by_task(still):
     assert ending(job) == ("cancelled", "task")
     assert job.error == "Cancel: no longer needed"
     assert history(job) == [(1, "cancelled", "task")]
+    with pytest.raises(JobCancelled, match="cancelled/task: Cancel: no longer needed"):
+        job.get_result()
 
 
 def test_a_job_that_is_not_started_in_time_is_cancelled_by_expiry(still, clock):
