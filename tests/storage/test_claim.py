@@ -243,6 +243,20 @@ def test_one_lost_job_does_not_spoil_the_batch(
     assert [job.refresh().status for job in jobs] == ["running", "succeeded", "running", "failed"]
 
 
+@pytest.mark.parametrize("count", [1, 17, 142, 500])
+def test_of_many_successes_each_has_its_own_result_and_the_lost_ones_are_told(
+    still: Scheduler, node: Any, database: Database, client: Client, clock: Any, count: int
+) -> None:
+    still.enqueue_many([still.remote("work").call(n=n) for n in range(count)])
+    claimed = node(1).claim(most=count)
+    lost = list(range(5, count, 100))
+    client.executemany("UPDATE schedfactory_jobs SET fence = fence + 1 WHERE id = ?", [(job,) for job in lost])
+    ended = [(job, outcome.succeeded(str(job.id)), clock.now) for job in claimed]
+    assert [job.id for job in database.write(lambda conn: finish.finish(conn, ended))] == lost
+    stored = client.execute("SELECT id, result FROM schedfactory_jobs WHERE status = 'succeeded' ORDER BY id").fetchall()
+    assert stored == [(job, str(job)) for job in range(1, count + 1) if job not in lost]
+
+
 # Giving back
 
 
