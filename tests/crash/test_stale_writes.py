@@ -242,7 +242,7 @@ def test_people_change_nothing_that_has_ended(table, status):
     table.set(status=status)
     before = table.all()
     mine = changes.is_job(1)
-    assert table.write(lambda conn: changes.cancel(conn, mine, table.clock.now)) == (0, [])
+    assert table.write(lambda conn: changes.cancel(conn, mine, table.clock.now)) == ([], [])
     assert not table.write(lambda conn: changes.change(conn, 1, table.clock.now, priority=1, run_at=None, queue=None))
     assert not table.write(lambda conn: changes.change(conn, 1, table.clock.now, priority=None, run_at=None, queue=None))
     assert table.all() == before
