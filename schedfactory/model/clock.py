@@ -19,7 +19,7 @@ Moment = datetime | str
 DurationLike = timedelta | float | str
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 _LONGEST = timedelta(days=365_000)
 
@@ -73,7 +73,7 @@ def _from_timedelta(value: timedelta, what: str) -> timedelta:
 
 
 def _from_text(value: str, what: str) -> timedelta:
-    text = value.strip().lower()
+    text = value.strip(" ")
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"{what}={value!r} is not understood. {_EXAMPLES}")
     return _from_seconds(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), what, value)

@@ -27,7 +27,7 @@ SIX_IN_BERLIN = datetime(2026, 12, 24, 17, tzinfo=timezone.utc)
         ("7d", 604_800),
         ("2w", 1_209_600),
         ("1.5h", 5400),
-        (" 10M ", 600),
+        (" 10m ", 600),
         (0, 0),
         (90, 90),
         (0.25, 0.25),
@@ -73,6 +73,12 @@ def test_a_bad_duration_is_a_value_error_that_names_it_and_shows_good_ones(given
 def test_what_is_no_length_of_time_is_a_type_error(given: object) -> None:
     with pytest.raises(TypeError, match=r"^lock_timeout="):
         duration(given, "lock_timeout")
+
+
+@pytest.mark.parametrize("given", ["1M", "1MS", "10H", "1h\n", "1m\t", "\uff11h", "\u0663s", "1h 30m"])
+def test_text_with_a_capital_unit_or_anything_beside_digits_and_units_is_no_duration(given: str) -> None:
+    with pytest.raises(ValueError, match=r'^delay=.* is not understood.*"1h30m"'):
+        duration(given, "delay")
 
 
 @given(st.timedeltas(timedelta(), timedelta(days=365_000)))
