@@ -112,15 +112,17 @@ def moment(value: Moment, what: str = "run_at") -> datetime:
             f"{what}={value.isoformat()} has no time zone, so its moment is ambiguous. "
             "Pass pendulum.datetime(…, tz=…) or add an offset such as +01:00."
         )
-    return standard(value)
+    return standard(value, what)
 
 
-def standard(value: datetime) -> datetime:
+def standard(value: datetime, what: str = "moment") -> datetime:
     """Return an aware datetime of any class as the standard one, in UTC."""
     try:
         moved = value.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC. Pass a moment within them.") from error
+        raise ValueError(
+            f"{what}={value.isoformat()} lies outside the years 1 to 9999 in UTC. Pass a moment within them."
+        ) from error
     return datetime(moved.year, moved.month, moved.day, moved.hour, moved.minute, moved.second, moved.microsecond, tzinfo=UTC)
 
 

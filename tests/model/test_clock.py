@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -137,9 +138,9 @@ def test_what_is_neither_a_datetime_nor_text_is_a_type_error(given: object) -> N
 
 
 @pytest.mark.parametrize("given", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
-def test_a_moment_outside_of_the_calendar_is_a_value_error(given: str) -> None:
-    with pytest.raises(ValueError, match="outside the years 1 to 9999"):
-        moment(given)
+def test_a_moment_outside_of_the_calendar_is_a_value_error_that_names_it(given: str) -> None:
+    with pytest.raises(ValueError, match=f"^expires={re.escape(given)} lies outside the years 1 to 9999"):
+        moment(given, "expires")
 
 
 @given(
