@@ -17,7 +17,7 @@ from schedfactory.model.errors import NotConfigured
 from schedfactory.model.job import Job
 from schedfactory.model.keys import KeyTemplate, key_of_all
 from schedfactory.model.limit import Limit, limits_of
-from schedfactory.model.options import CallOptions, KeepLike, Options, check_keep
+from schedfactory.model.options import CallOptions, KeepLike, Options, check_keep, check_of_task
 from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]
@@ -77,9 +77,7 @@ class Task(Generic[P, R]):
         self.arguments = Arguments(function)
         retry = options.pop("retry", None)  # the task's own may hold callables and classes, which a row cannot
         self.retry = ONCE if retry is None else retry_of(retry)
-        for never in ("run_at", "delay"):
-            if never in options:
-                raise TypeError(f"{never}= is for one call, not for a task. Use {function.__name__}.options({never}=…).")
+        check_of_task(options, function.__name__)
         if on_crash not in ("requeue", "fail"):
             raise ValueError(f'on_crash={on_crash!r} is unknown. Pass "requeue" or "fail".')
         self.isolation = _check_isolation(isolation, function)

@@ -17,6 +17,7 @@ import pendulum
 import pytest
 
 from schedfactory import NotConfigured, NotSerializable, Retry, Scheduler, TaskRegistry, UnknownTask
+from schedfactory.model.options import CallOptions
 
 
 def double(x: int) -> int:
@@ -250,17 +251,31 @@ def test_the_later_said_of_run_at_and_delay_counts_and_both_at_once_are_a_value_
     assert task.options(**first).options(**others).enqueue(1).run_at == task.options(**others).enqueue(1).run_at
 
 
+FOR_TASKS = ["name", "aliases", "on_crash", "isolation", "keep", "limit"]
+
+
 @pytest.mark.parametrize("option", ["run_at", "delay"])
 def test_run_at_and_delay_are_for_a_call_and_a_type_error_at_the_decorator(option: str) -> None:
     with pytest.raises(TypeError, match=rf"{option}= is for one call, not for a task.*\.options\({option}=…\)"):
         TaskRegistry().task(**{option: "1h"})(double)
 
 
-@pytest.mark.parametrize("option", ["name", "aliases", "on_crash", "keep"])
-def test_what_is_for_a_task_alone_is_a_type_error_at_the_call(still: Scheduler, option: str) -> None:
+@pytest.mark.parametrize("option", FOR_TASKS)
+def test_what_is_for_a_task_alone_is_a_type_error_at_the_call_that_says_so(still: Scheduler, option: str) -> None:
     for task in (still.task(name="double")(double), still.remote("double")):
-        with pytest.raises(TypeError, match=f"'{option}' is no option"):
+        with pytest.raises(TypeError, match=rf"^{option}= is for a task, not for one call.*@scheduler\.task\({option}=…\)"):
             task.options(**{option: "fail"})
+
+
+def test_an_option_that_there_is_not_is_a_type_error_that_lists_those_that_can_be_given_there(still: Scheduler) -> None:
+    with pytest.raises(TypeError, match="'nope' is no option") as at_the_task:
+        still.task(nope=1)(double)
+    task = still.task(name="double")(double)
+    with pytest.raises(TypeError, match="'nope' is no option") as at_the_call:
+        task.options(nope=1)
+    for_calls = set(CallOptions.__annotations__)
+    for error, expected in ((at_the_task, for_calls - {"run_at", "delay"} | set(FOR_TASKS)), (at_the_call, for_calls)):
+        assert set(str(error.value).partition("There are: ")[2].rstrip(".").split(", ")) == expected
 
 
 BAD_PER_TASK = {
