@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 from schedfactory.model.errors import UnknownTask
 from schedfactory.model.limit import Limit
 from schedfactory.model.options import CallOptions, Keep, KeepLike
-from schedfactory.model.task import Home, Isolation, OnCrash, Task
+from schedfactory.model.task import Call, Home, Isolation, OnCrash, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +107,8 @@ class TaskRegistry:
 
     def ensure(self, function: Callable[P, R]) -> Task[P, R]:
         """Return the task of a function, registered on the way."""
+        if isinstance(function, Call):
+            raise TypeError(f"a call of {function.task} is no function: it has its arguments. Pass it to enqueue_many([call]).")
         if isinstance(function, Task):
             return function if function.name in self._tasks else self.add(function)
         known = self._by_function.get(function) if isinstance(function, Hashable) else None

@@ -73,6 +73,8 @@ class Task(Generic[P, R]):
         self.name = _check_name(name) if name is not None else name_of(function)
         if isinstance(aliases, str):
             raise TypeError(f"aliases={aliases!r} is one text. Pass a list: [{aliases!r}].")
+        if not isinstance(aliases, Iterable):
+            raise TypeError(f'aliases={aliases!r} is no list of names. Pass one, such as ["app:older_name"].')
         self.aliases = tuple(_check_name(alias) for alias in aliases)
         self.arguments = Arguments(function)
         retry = options.pop("retry", None)  # the task's own may hold callables and classes, which a row cannot

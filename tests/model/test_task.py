@@ -284,6 +284,8 @@ BAD_PER_TASK = {
     "keep that is no duration": ({"keep": "90"}, ValueError, "keep='90'"),
     "keep of a status that is not final": ({"keep": {"running": "1d"}}, ValueError, "'running' is no final status"),
     "aliases as one text": ({"aliases": "old"}, TypeError, "aliases='old' is one text"),
+    "aliases that are no list": ({"aliases": 5}, TypeError, "aliases=5 is no list of names. Pass one"),
+    "aliases of None": ({"aliases": None}, TypeError, "aliases=None is no list of names. Pass one"),
 }
 
 
@@ -324,6 +326,17 @@ def test_the_options_of_a_call_travel_with_it(still: Scheduler) -> None:
     with pytest.raises(TypeError, match="is no call"):
         still.enqueue_many([task.call(1), task])
     assert still.counts()["queued"] == 3
+
+
+def test_a_call_that_is_not_in_a_list_is_a_type_error_that_says_how_to_enqueue_it(still: Scheduler) -> None:
+    task = still.task(name="double")(double)
+    for enqueue in (still.enqueue, still.enqueue_many):
+        with pytest.raises(TypeError, match=r"call,? of double.*enqueue_many\(\[call\]\)"):
+            enqueue(task.call(1))
+    for given in (5, None, task):
+        with pytest.raises(TypeError, match=r"is no list of calls\. Pass .*enqueue_many\(\[call\]\)"):
+            still.enqueue_many(given)
+    assert [job.args for job in still.enqueue_many(task.call(x) for x in (1, 2))] == [{"x": 1}, {"x": 2}]
 
 
 def test_a_delay_counts_from_the_enqueue_and_an_expiry_from_the_start(still: Scheduler, clock: Any) -> None:
