@@ -183,7 +183,7 @@ class Scheduler(Control):
         return self._house.tasks
 
     def include(self, tasks: TaskRegistry) -> None:
-        """Take in the tasks of a registry, also those that it gets later.
+        """Take in the tasks of a registry, also those that it gets later; where one is refused, none of them.
 
         Raises:
             ValueError: a name is taken by another function, or the registry belongs to another scheduler.

@@ -170,14 +170,18 @@ class Task(Generic[P, R]):
             raise NotConfigured(f"{self!r} belongs to no scheduler yet. Call scheduler.include(registry) first.")
         return self._home[0]
 
-    def belong_to(self, home: Home) -> None:
-        """Make `home` the place where this task's calls become jobs.
+    def check_home(self, home: Home) -> None:
+        """Refuse a second place where this task's calls become jobs.
 
         Raises:
             ValueError: it has another one already.
         """
         if self._home and self._home[0] is not home:
             raise ValueError(f"{self!r} already belongs to another scheduler. Give each scheduler a registry of its own.")
+
+    def belong_to(self, home: Home) -> None:
+        """Make `home` the place where this task's calls become jobs. Raises as `check_home`."""
+        self.check_home(home)
         self._home[:] = [home]
 
     def limit_of(self, timeout_ms: int | None) -> timedelta | None:

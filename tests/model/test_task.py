@@ -441,6 +441,39 @@ def test_a_registry_belongs_to_one_scheduler(still: Scheduler, tmp_path: Path) -
         other.include(tasks)
 
 
+@pytest.mark.parametrize("through", [0, 1], ids=["at once", "through another registry"])
+def test_an_include_that_is_refused_takes_in_nothing(still: Scheduler, tmp_path: Path, through: int) -> None:
+    still.task(name="double")(double)
+    tasks = TaskRegistry()
+    first = tasks.task(name="first", aliases=["older"])(twice)
+    tasks.task(name="double")(twice)
+    taken_in: TaskRegistry | Scheduler = still
+    if through:
+        taken_in = TaskRegistry()
+        still.include(taken_in)
+    with pytest.raises(ValueError, match="the task name 'double' is taken"):
+        taken_in.include(tasks)
+    tasks.task(name="later")(twice)
+    assert still.tasks.names() == ("double",)
+    with pytest.raises(NotConfigured):
+        first.enqueue(1)
+    other = Scheduler(tmp_path / "other.db")
+    other.include(tasks)
+    assert first.enqueue(1).task == "first"
+    assert (sum(still.counts().values()), other.run_due()) == (0, 1)
+    other.close()
+
+
+def test_a_task_that_one_of_the_including_registries_refuses_is_in_none(still: Scheduler) -> None:
+    still.task(name="double")(double)
+    inner, free = TaskRegistry(), TaskRegistry()
+    free.include(inner)
+    still.include(inner)
+    with pytest.raises(ValueError, match="the task name 'double' is taken"):
+        inner.task(name="double")(twice)
+    assert (inner.names(), free.names(), still.tasks.names()) == ((), (), ("double",))
+
+
 def test_a_name_is_one_functions_and_a_redefinition_replaces_it(still: Scheduler) -> None:
     still.task(name="double", aliases=["old"])(double)
     for again in ({"name": "double"}, {"name": "old"}, {"name": "new", "aliases": ["double"]}):
