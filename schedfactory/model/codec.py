@@ -165,7 +165,7 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, pendulum.Interval):
         return [value.start, value.end]
     if isinstance(value, pendulum.Duration):
-        return _duration_parts(value)
+        return _duration_parts(value) if value.years or value.months else value.as_timedelta()
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, PurePath):
@@ -180,10 +180,10 @@ def _from_json(kind: Any, value: Any) -> Any:
     """msgspec's other hook: build a `kind` out of what JSON held."""
     if isinstance(kind, type):
         if issubclass(kind, pendulum.Interval):
-            start, end = value
+            start, end = msgspec.convert(value, tuple[str, str])
             return pendulum.interval(_pendulum_moment(start), _pendulum_moment(end))
         if issubclass(kind, pendulum.Duration):
-            return pendulum.duration(**value)
+            return _pendulum_duration(value)
         if issubclass(kind, pendulum.DateTime):
             return _pendulum_moment(value)
         if issubclass(kind, pendulum.Date):
@@ -208,6 +208,13 @@ def _pendulum_moment(text: str) -> pendulum.DateTime:
     if found.tzinfo is None:
         return pendulum.naive(found.year, found.month, found.day, found.hour, found.minute, found.second, found.microsecond)
     return pendulum.instance(found)
+
+
+def _pendulum_duration(value: Any) -> pendulum.Duration:
+    if isinstance(value, dict):
+        return pendulum.duration(**msgspec.convert(value, dict[str, int]))
+    found = msgspec.convert(value, timedelta)
+    return pendulum.duration(days=found.days, seconds=found.seconds, microseconds=found.microseconds)
 
 
 def _duration_parts(value: pendulum.Duration) -> dict[str, int]:

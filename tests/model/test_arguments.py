@@ -168,6 +168,35 @@ def test_an_argument_and_a_result_come_back_as_they_went_in(shared: Scheduler, a
     assert math.copysign(1, back) == math.copysign(1, value) if type(value) is float else True
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "back"),
+    [
+        (timedelta, pendulum.duration(days=1), timedelta(days=1)),
+        (timedelta, pendulum.duration(days=-1, microseconds=5), timedelta(days=-1, microseconds=5)),
+        (timedelta | None, pendulum.duration(hours=3), timedelta(hours=3)),
+        (list[timedelta], [pendulum.duration(weeks=1)], [timedelta(days=7)]),
+        (pendulum.Duration, timedelta(days=8, seconds=5, microseconds=7), pendulum.duration(days=8, seconds=5, microseconds=7)),
+    ],
+)
+def test_a_duration_of_one_library_comes_back_as_the_equal_one_of_the_other(
+    shared: Scheduler, annotation: Any, value: Any, back: Any
+) -> None:
+    keep, seen = keeper(shared, annotation)
+    keep.enqueue(value)
+    shared.run_due()
+    assert seen == [back]
+    assert type(seen[0]) is type(back)
+
+
+def test_a_pendulum_duration_is_read_from_rows_that_have_its_parts_or_text(still: Scheduler) -> None:
+    keep, seen = keeper(still, pendulum.Duration)
+    for value in ({"days": 1, "seconds": 5}, "P1DT5S", {"months": 2}):
+        still.remote(keep.name).enqueue(value=value)
+    still.run_due()
+    day = pendulum.duration(days=1, seconds=5)
+    assert seen == [day, day, pendulum.duration(months=2)]
+
+
 ZONED = [
     datetime(2026, 7, 1, 12, tzinfo=BERLIN),
     pendulum.datetime(2026, 7, 1, 12, tz="Europe/Berlin"),
@@ -285,6 +314,10 @@ REFUSED: list[tuple[Any, Any]] = [
     (str, b"bytes"),
     (datetime, "2026-01-01T00:00:00Z"),
     (bytes, "text"),
+    (timedelta, pendulum.duration(months=1)),
+    (pendulum.Duration, "P1D"),
+    (pendulum.Duration, 5),
+    (pendulum.Interval, timedelta(days=1)),
     (list[int], (1, 2)),
     (list, OrderedDict(a=1)),
     (Person, Employee("Ada", Address("a", date(1843, 1, 1)), number=7)),
@@ -307,6 +340,22 @@ def test_what_would_not_come_back_is_refused_by_name_and_not_stored(shared: Sche
     with pytest.raises(TypeError, match="value"):
         shared.enqueue_many([keep.call(value)])
     assert stored(shared) == before
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "says"),
+    [
+        (pendulum.Duration, 5, "Expected `duration`, got `int`"),
+        (pendulum.Duration, [1], "Expected `duration`, got `array`"),
+        (pendulum.Interval, timedelta(days=1), "Expected `array`, got `str`"),
+    ],
+)
+def test_what_is_no_pendulum_duration_is_refused_with_what_was_expected(
+    shared: Scheduler, annotation: Any, value: Any, says: str
+) -> None:
+    keep, _ = keeper(shared, annotation)
+    with pytest.raises(NotSerializable, match=rf"{says}\. It is annotated as .*{annotation.__name__}"):
+        keep.enqueue(value)
 
 
 def test_a_value_too_deep_for_json_is_refused_by_name(still: Scheduler) -> None:
