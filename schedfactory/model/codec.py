@@ -172,8 +172,21 @@ def _to_json(value: Any) -> Any:
         return str(value)
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
-        return dump(mode="json")
+        return _model_parts(value, dump)
     raise TypeError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def _model_parts(value: Any, dump: Callable[..., Any]) -> Any:
+    """Return a pydantic model by the names of its fields or, where it would not come back from these, by their aliases."""
+    by_name, by_alias = dump(mode="json"), dump(mode="json", by_alias=True)
+    return by_name if by_name == by_alias or _comes_back(value, by_name) else by_alias
+
+
+def _comes_back(value: Any, parts: Any) -> bool:
+    try:
+        return same(value, type(value).model_validate(parts))
+    except Exception:  # noqa: BLE001 - a user's validators may raise anything; what they say of the aliases is told
+        return False
 
 
 def _from_json(kind: Any, value: Any) -> Any:
@@ -198,8 +211,19 @@ def _from_json(kind: Any, value: Any) -> Any:
             return (Path if kind is PurePath else kind)(value)
         validate = getattr(kind, "model_validate", None)
         if validate is not None:
-            return validate(value)
+            return _validated(kind, validate, value)
     raise TypeError(f"{kind!r} cannot be built from JSON")
+
+
+def _validated(kind: type, validate: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return validate(value)
+    except ValueError as error:
+        errors = getattr(error, "errors", None)  # pydantic's, each of several lines
+        if errors is None:
+            raise
+        said = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in errors())
+        raise ValueError(f"{kind.__name__} cannot be read from its JSON: {said}") from error
 
 
 def _pendulum_moment(text: str) -> pendulum.DateTime:
