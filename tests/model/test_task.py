@@ -188,6 +188,16 @@ def test_any_importable_function_is_registered_on_the_way(still: Scheduler) -> N
     assert [job.refresh().result for job in jobs] == [8, 10, 3.0, "a"]
 
 
+def test_a_function_that_is_registered_on_the_way_has_to_be_registered_where_its_jobs_run_too(path: Path) -> None:
+    producer, worker = Scheduler(path), Scheduler(path)
+    job = producer.enqueue(math.sqrt, 9)
+    assert (worker.run_due(), job.refresh().status) == (0, "queued")
+    worker.task(math.sqrt)
+    assert (worker.run_due(), job.refresh().result) == (1, 3.0)
+    for scheduler in (producer, worker):
+        scheduler.close()
+
+
 # Options
 
 
@@ -310,6 +320,14 @@ def test_options_make_a_new_task_and_never_change_one(still: Scheduler) -> None:
     ]
     assert task.options().enqueue(1).priority == 3
     assert one(4) == 8
+
+
+def test_none_for_an_option_of_a_call_lifts_nothing_but_a_long_one_does(still: Scheduler) -> None:
+    task = still.task(name="double", timeout="1s", expires="1h", queue="numbers", retry=3, unique="{x}")(double)
+    nothing = dict.fromkeys(CallOptions.__annotations__)
+    assert task.options(**nothing).call(1) == task.call(1)
+    options = task.options(timeout="365d", expires="365d").call(1).options
+    assert options.timeout == options.expires == timedelta(days=365)
 
 
 def test_the_options_of_a_call_travel_with_it(still: Scheduler) -> None:
