@@ -183,7 +183,7 @@ class Scheduler(Control):
         return self._house.tasks
 
     def include(self, tasks: TaskRegistry) -> None:
-        """Take in the tasks of a registry, also those that it gets later.
+        """Take in the tasks of a registry, also those that it gets later; where one is refused, none of them.
 
         Raises:
             ValueError: a name is taken by another function, or the registry belongs to another scheduler.
@@ -207,11 +207,16 @@ class Scheduler(Control):
 
         Raises:
             DuplicateJob: a call whose `unique` says `on_conflict="raise"` meets another one, among these calls, too.
+            TypeError: no calls, or one that is not in a list.
 
         >>> jobs = scheduler.enqueue_many([add.call(1, 2), add.options(priority=9).call(3, 4)])
         >>> [job.priority for job in jobs]
         [0, 9]
         """
+        if isinstance(calls, Call):
+            raise TypeError(f"this is one call, of {calls.task}. Pass a list of calls: enqueue_many([call]).")
+        if not isinstance(calls, Iterable):
+            raise TypeError(f"{calls!r} is no list of calls. Pass one of what task.call(…) returns: enqueue_many([call]).")
         return self.enqueue_calls(tuple(calls))
 
     def enqueue_calls(self, calls: Sequence[Call[Any]]) -> list[Job[Any]]:

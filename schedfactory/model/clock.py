@@ -19,7 +19,7 @@ Moment = datetime | str
 DurationLike = timedelta | float | str
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 _LONGEST = timedelta(days=365_000)
 
@@ -73,7 +73,7 @@ def _from_timedelta(value: timedelta, what: str) -> timedelta:
 
 
 def _from_text(value: str, what: str) -> timedelta:
-    text = value.strip().lower()
+    text = value.strip(" ")
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"{what}={value!r} is not understood. {_EXAMPLES}")
     return _from_seconds(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), what, value)
@@ -112,15 +112,17 @@ def moment(value: Moment, what: str = "run_at") -> datetime:
             f"{what}={value.isoformat()} has no time zone, so its moment is ambiguous. "
             "Pass pendulum.datetime(…, tz=…) or add an offset such as +01:00."
         )
-    return standard(value)
+    return standard(value, what)
 
 
-def standard(value: datetime) -> datetime:
+def standard(value: datetime, what: str = "moment") -> datetime:
     """Return an aware datetime of any class as the standard one, in UTC."""
     try:
         moved = value.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC. Pass a moment within them.") from error
+        raise ValueError(
+            f"{what}={value.isoformat()} lies outside the years 1 to 9999 in UTC. Pass a moment within them."
+        ) from error
     return datetime(moved.year, moved.month, moved.day, moved.hour, moved.minute, moved.second, moved.microsecond, tzinfo=UTC)
 
 

@@ -71,6 +71,17 @@ def decode_or_none(text: str) -> Any:
         return None
 
 
+def is_json(text: str) -> bool:
+    """Tell whether text reads as JSON, as "1", "null" and "[]" do."""
+    try:
+        decode_plain(text)
+    except (msgspec.MsgspecError, UnicodeEncodeError):
+        return False
+    except RecursionError:
+        pass  # brackets all the way down
+    return True
+
+
 def is_storable(text: str) -> bool:
     """Tell whether text has a form in UTF-8: lone surrogates have none."""
     try:
@@ -154,25 +165,38 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, pendulum.Interval):
         return [value.start, value.end]
     if isinstance(value, pendulum.Duration):
-        return _duration_parts(value)
+        return _duration_parts(value) if value.years or value.months else value.as_timedelta()
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, PurePath):
         return str(value)
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
-        return dump(mode="json")
+        return _model_parts(value, dump)
     raise TypeError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def _model_parts(value: Any, dump: Callable[..., Any]) -> Any:
+    """Return a pydantic model by the names of its fields or, where it would not come back from these, by their aliases."""
+    by_name, by_alias = dump(mode="json"), dump(mode="json", by_alias=True)
+    return by_name if by_name == by_alias or _comes_back(value, by_name) else by_alias
+
+
+def _comes_back(value: Any, parts: Any) -> bool:
+    try:
+        return same(value, type(value).model_validate(parts))
+    except Exception:  # noqa: BLE001 - a user's validators may raise anything; what they say of the aliases is told
+        return False
 
 
 def _from_json(kind: Any, value: Any) -> Any:
     """msgspec's other hook: build a `kind` out of what JSON held."""
     if isinstance(kind, type):
         if issubclass(kind, pendulum.Interval):
-            start, end = value
+            start, end = msgspec.convert(value, tuple[str, str])
             return pendulum.interval(_pendulum_moment(start), _pendulum_moment(end))
         if issubclass(kind, pendulum.Duration):
-            return pendulum.duration(**value)
+            return _pendulum_duration(value)
         if issubclass(kind, pendulum.DateTime):
             return _pendulum_moment(value)
         if issubclass(kind, pendulum.Date):
@@ -187,8 +211,19 @@ def _from_json(kind: Any, value: Any) -> Any:
             return (Path if kind is PurePath else kind)(value)
         validate = getattr(kind, "model_validate", None)
         if validate is not None:
-            return validate(value)
+            return _validated(kind, validate, value)
     raise TypeError(f"{kind!r} cannot be built from JSON")
+
+
+def _validated(kind: type, validate: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return validate(value)
+    except ValueError as error:
+        errors = getattr(error, "errors", None)  # pydantic's, each of several lines
+        if errors is None:
+            raise
+        said = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in errors())
+        raise ValueError(f"{kind.__name__} cannot be read from its JSON: {said}") from error
 
 
 def _pendulum_moment(text: str) -> pendulum.DateTime:
@@ -197,6 +232,13 @@ def _pendulum_moment(text: str) -> pendulum.DateTime:
     if found.tzinfo is None:
         return pendulum.naive(found.year, found.month, found.day, found.hour, found.minute, found.second, found.microsecond)
     return pendulum.instance(found)
+
+
+def _pendulum_duration(value: Any) -> pendulum.Duration:
+    if isinstance(value, dict):
+        return pendulum.duration(**msgspec.convert(value, dict[str, int]))
+    found = msgspec.convert(value, timedelta)
+    return pendulum.duration(days=found.days, seconds=found.seconds, microseconds=found.microseconds)
 
 
 def _duration_parts(value: pendulum.Duration) -> dict[str, int]:

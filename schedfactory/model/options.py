@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -18,6 +18,8 @@ KeepLike = Mapping[str, DurationLike | None] | DurationLike
 Keep = Mapping[str, timedelta | None]
 
 KEPT: Mapping[str, DurationLike | None] = MappingProxyType({"succeeded": "30d", "cancelled": "30d", "failed": "90d"})
+_OF_TASKS = ("name", "aliases", "on_crash", "isolation", "keep", "limit")  # what a call cannot say
+_OF_CALLS = ("run_at", "delay")  # what a task cannot
 LARGEST = 2**63 - 1  # what an integer in a row can be
 
 
@@ -77,9 +79,12 @@ class Options:
         Raises:
             ValueError, TypeError: naming the option, its value and what to pass instead.
         """
-        unknown = given.keys() - _CHECKS.keys()
-        if unknown:
-            raise TypeError(f"{sorted(unknown)[0]!r} is no option. There are: {', '.join(_CHECKS)}.")
+        for name in given:
+            if name in _OF_TASKS:
+                raise TypeError(
+                    f"{name}= is for a task, not for one call. Give it to the decorator: @scheduler.task({name}=…)."
+                )
+        _refuse_unknown(given, list(_CHECKS))
         said = {name: value for name, value in given.items() if value is not None}
         if "run_at" in said and "delay" in said:
             raise ValueError(f"run_at={said['run_at']!r} and delay={said['delay']!r} both say when to start. Pass one of them.")
@@ -97,6 +102,20 @@ class Options:
     def expires_at(self, run_at: datetime) -> datetime | None:
         """Return the moment after which the job no longer starts; a duration counts from `run_at`."""
         return run_at + self.expires if isinstance(self.expires, timedelta) else self.expires
+
+
+def check_of_task(given: Iterable[str], task: str) -> None:
+    """Let pass only names of options that a task's decorator takes."""
+    for name in given:
+        if name in _OF_CALLS:
+            raise TypeError(f"{name}= is for one call, not for a task. Use {task}.options({name}=…).")
+    _refuse_unknown(given, [*_OF_TASKS, *(name for name in _CHECKS if name not in _OF_CALLS)])
+
+
+def _refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{name!r} is no option. There are: {', '.join(known)}.")
 
 
 def check_queue(queue: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback as _traceback
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 
 from schedfactory.model.clock import DurationLike, duration
 from schedfactory.model.job import JobStatus
@@ -22,6 +22,11 @@ class ControlFlow(Exception):
 
 
 class _Later(ControlFlow):
+    def __new__(cls, *given: object, **named: object) -> Self:
+        if not given and "delay" not in named:
+            raise TypeError(f'{cls.__name__}() does not say when. Pass a duration: {cls.__name__}("10m").')
+        return super().__new__(cls, *given, **named)
+
     def __init__(self, delay: DurationLike, why: str = "") -> None:
         super().__init__(why)
         self.delay = duration(delay, "delay")

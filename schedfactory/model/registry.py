@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 from schedfactory.model.errors import UnknownTask
 from schedfactory.model.limit import Limit
 from schedfactory.model.options import Keep, KeepLike, TaskOptions
-from schedfactory.model.task import Home, Isolation, OnCrash, Task
+from schedfactory.model.task import Call, Home, Isolation, OnCrash, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,28 +73,42 @@ class TaskRegistry:
 
     def add(self, task: Task[P, R]) -> Task[P, R]:
         """Register a task that exists; a redefinition of the same function replaces the older one (a reload, a notebook)."""
+        self._check(task)
+        self._take(task)
+        return task
+
+    def _check(self, task: Task[..., Any]) -> None:
+        """Refuse a task that cannot come in here, or in a registry that includes this one."""
         for name in (task.name, *task.aliases):
             other = self._tasks.get(name)
             if other is not None and other is not task and _place(other.function) != _place(task.function):
                 raise ValueError(f"the task name {name!r} is taken by {_place(other.function)}. Pass another name=.")
+        if self._home is not None:
+            task.check_home(self._home)
         for parent in self._parents:
-            parent.add(task)
+            parent._check(task)
+
+    def _take(self, task: Task[..., Any]) -> None:
+        for parent in self._parents:
+            parent._take(task)
         if self._home is not None:
             task.belong_to(self._home)
         self.is_limited |= bool(task.limits)
         for name in (task.name, *task.aliases):
             self._tasks[name] = task
         self._by_function[task.function] = task
-        return task
 
     def include(self, registry: TaskRegistry) -> None:
-        """Bring in all tasks of another registry, also those that it gets later."""
+        """Bring in all tasks of another registry, also those that it gets later; where one is refused, none of them."""
         if not isinstance(registry, TaskRegistry):
             raise TypeError(f"{registry!r} is no TaskRegistry. Pass one; a Scheduler's own is scheduler.tasks.")
         if registry is self or registry.includes(self):
             raise ValueError(f"{registry!r} cannot be included: it would include itself.")
-        for task in list(registry._tasks.values()):
-            self.add(task)
+        tasks = list(registry._tasks.values())
+        for task in tasks:
+            self._check(task)
+        for task in tasks:
+            self._take(task)
         registry._parents.append(self)
 
     def includes(self, other: TaskRegistry) -> bool:
@@ -107,6 +121,8 @@ class TaskRegistry:
 
     def ensure(self, function: Callable[P, R]) -> Task[P, R]:
         """Return the task of a function, registered on the way."""
+        if isinstance(function, Call):
+            raise TypeError(f"a call of {function.task} is no function: it has its arguments. Pass it to enqueue_many([call]).")
         if isinstance(function, Task):
             is_mine = function.home is self._home and function.name in self._tasks
             return function if is_mine else self.add(function)

@@ -111,6 +111,8 @@ def retry_of(value: int | Retry) -> Retry:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"retry={value!r} is neither a number of attempts nor a Retry(…).")
+    if not 1 <= value <= MOST_ATTEMPTS:
+        raise ValueError(f"retry={value!r} is not in 1…1,000,000. 1 means: no retry.")
     return Retry(value)
 
 

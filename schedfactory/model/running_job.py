@@ -128,9 +128,14 @@ class RunningJob:
 
         Raises:
             ValueError: not in 0…1.
+            TypeError: no number, or no text.
             LostLease: this attempt no longer has its job.
         """
-        if not 0 <= progress <= 1:
+        try:
+            fits = 0 <= progress <= 1
+        except TypeError as error:
+            raise TypeError(f"progress={progress!r} is no number. Pass one from 0 to 1: done / total.") from error
+        if not fits:
             raise ValueError(f"progress={progress!r} is not in 0…1. Pass done / total.")
         if message is not None and not isinstance(message, str):
             raise TypeError(f"message={message!r} is no text.")

@@ -17,7 +17,7 @@ from schedfactory.model.errors import NotConfigured
 from schedfactory.model.job import Job
 from schedfactory.model.keys import KeyTemplate, key_of_all
 from schedfactory.model.limit import Limit, limits_of
-from schedfactory.model.options import CallOptions, KeepLike, Options, TaskOptions, check_keep
+from schedfactory.model.options import CallOptions, KeepLike, Options, TaskOptions, check_keep, check_of_task
 from schedfactory.model.retry import MOST_ATTEMPTS, ONCE, Retry, retry_of
 
 OnCrash = Literal["requeue", "fail"]
@@ -74,13 +74,13 @@ class Task(Generic[P, R]):
         self.name = _check_name(name) if name is not None else name_of(function)
         if isinstance(aliases, str):
             raise TypeError(f"aliases={aliases!r} is one text. Pass a list: [{aliases!r}].")
+        if not isinstance(aliases, Iterable):
+            raise TypeError(f'aliases={aliases!r} is no list of names. Pass one, such as ["app:older_name"].')
         self.aliases = tuple(_check_name(alias) for alias in aliases)
         self.arguments = Arguments(function)
         retry = options.pop("retry", None)  # the task's own may hold callables and classes, which a row cannot
         self.retry = ONCE if retry is None else retry_of(retry)
-        for never in ("run_at", "delay"):
-            if never in options:
-                raise TypeError(f"{never}= is for one call, not for a task. Use {function.__name__}.options({never}=…).")
+        check_of_task(options, function.__name__)
         if on_crash not in ("requeue", "fail"):
             raise ValueError(f'on_crash={on_crash!r} is unknown. Pass "requeue" or "fail".')
         self.isolation = _check_isolation(isolation, function)
@@ -173,14 +173,18 @@ class Task(Generic[P, R]):
             raise NotConfigured(f"{self!r} belongs to no scheduler yet. Call scheduler.include(registry) first.")
         return self._home[0]
 
-    def belong_to(self, home: Home) -> None:
-        """Make `home` the place where this task's calls become jobs.
+    def check_home(self, home: Home) -> None:
+        """Refuse a second place where this task's calls become jobs.
 
         Raises:
             ValueError: it has another one already.
         """
         if self._home and self._home[0] is not home:
             raise ValueError(f"{self!r} already belongs to another scheduler. Give each scheduler a registry of its own.")
+
+    def belong_to(self, home: Home) -> None:
+        """Make `home` the place where this task's calls become jobs. Raises as `check_home`."""
+        self.check_home(home)
         self._home[:] = [home]
 
     def limit_of(self, timeout_ms: int | None) -> timedelta | None:

@@ -254,7 +254,7 @@ def test_what_has_not_ended_is_neither_requeued_nor_pruned(table, status):
     table.still.remote("work").enqueue()  # the newest row stays in any case
     table.sql("UPDATE schedfactory_jobs SET status = ?, finished_at = '2020-01-01 00:00:00.000000' WHERE id = 1", status)
     before = table.all()
-    assert table.write(lambda conn: changes.requeue(conn, changes.is_job(1), table.clock.now)) == 0
+    assert table.write(lambda conn: changes.requeue(conn, changes.is_job(1), table.clock.now)) == []
     assert table.write(lambda conn: changes.prune(conn, 0, changes.is_job(1)))[0] == 0
     assert table.all() == before
 
@@ -270,15 +270,15 @@ def test_what_left_over_code_holds_is_not_pruned(table):
 def test_a_requeue_leaves_a_line_of_success_only_where_there_was_one(table, status):
     table.claimed()
     table.set(status=status)
-    assert table.write(lambda conn: changes.requeue(conn, changes.is_job(1), table.clock.now)) == 1
+    assert table.write(lambda conn: changes.requeue(conn, changes.is_job(1), table.clock.now)) == [1]
     assert table.sql("SELECT * FROM schedfactory_attempts") == []
 
 
 def test_a_cancel_flags_what_runs_and_ends_what_does_not(table):
     table.claimed()
     table.still.remote("work").enqueue()
-    assert table.write(lambda conn: changes.cancel(conn, changes.is_job(1), table.clock.now)) == (1, [1])
-    assert table.write(lambda conn: changes.cancel(conn, changes.is_job(2), table.clock.now)) == (1, [])
+    assert table.write(lambda conn: changes.cancel(conn, changes.is_job(1), table.clock.now)) == ([], [1])
+    assert table.write(lambda conn: changes.cancel(conn, changes.is_job(2), table.clock.now)) == ([2], [])
     assert table.sql("SELECT status FROM schedfactory_jobs ORDER BY id") == [("running",), ("cancelled",)]
 
 

@@ -78,6 +78,37 @@ class Account(pydantic.BaseModel):
     opened_at: datetime
 
 
+class Line(pydantic.BaseModel):
+    unit_price: int = pydantic.Field(alias="unitPrice")
+    left_over: int = pydantic.Field(0, alias="leftOver")
+
+
+class Basket(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(alias_generator=lambda name: name.upper())
+    first_line: Line
+    lines: list[Line]
+
+
+class Written(pydantic.BaseModel):
+    value: int = pydantic.Field(serialization_alias="written")
+
+
+class Named(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+    value: int = pydantic.Field(validation_alias="read", serialization_alias="written")
+
+
+class Read(pydantic.BaseModel):
+    value: int = pydantic.Field(validation_alias="read", serialization_alias="written")
+
+
+class Forgetful(pydantic.BaseModel):
+    value: int = pydantic.Field(0, validation_alias="read", serialization_alias="written")
+
+
+LINE = Line(unitPrice=3, leftOver=2)
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
     """One scheduler for many small cases."""
@@ -144,6 +175,11 @@ ROUND_TRIPS: list[tuple[Any, Any]] = [
     (Place, Place(1.0, 2.0)),
     (Order, Order(uuid.UUID(int=7), Decimal("9.90"))),
     (Account, Account(id=1, opened_at=datetime(2026, 1, 1, tzinfo=timezone.utc))),
+    (Line, LINE),
+    (Basket, Basket(FIRST_LINE=LINE, LINES=[LINE])),
+    (dict[str, Line | None], {"a": LINE, "b": None}),
+    (Written, Written(value=1)),
+    (Named, Named(value=1)),
     (list[Person], [Person("Ada", Address("a", date(1843, 1, 1)))]),
     (dict[str, Account], {"a": Account(id=1, opened_at=datetime(2026, 1, 1, tzinfo=timezone.utc))}),
     (list[pendulum.DateTime], [pendulum.datetime(2026, 1, 1)]),
@@ -166,6 +202,35 @@ def test_an_argument_and_a_result_come_back_as_they_went_in(shared: Scheduler, a
     assert (back, type(back)) == (value, type(value))
     assert (result, type(result)) == (value, type(value))
     assert math.copysign(1, back) == math.copysign(1, value) if type(value) is float else True
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "back"),
+    [
+        (timedelta, pendulum.duration(days=1), timedelta(days=1)),
+        (timedelta, pendulum.duration(days=-1, microseconds=5), timedelta(days=-1, microseconds=5)),
+        (timedelta | None, pendulum.duration(hours=3), timedelta(hours=3)),
+        (list[timedelta], [pendulum.duration(weeks=1)], [timedelta(days=7)]),
+        (pendulum.Duration, timedelta(days=8, seconds=5, microseconds=7), pendulum.duration(days=8, seconds=5, microseconds=7)),
+    ],
+)
+def test_a_duration_of_one_library_comes_back_as_the_equal_one_of_the_other(
+    shared: Scheduler, annotation: Any, value: Any, back: Any
+) -> None:
+    keep, seen = keeper(shared, annotation)
+    keep.enqueue(value)
+    shared.run_due()
+    assert seen == [back]
+    assert type(seen[0]) is type(back)
+
+
+def test_a_pendulum_duration_is_read_from_rows_that_have_its_parts_or_text(still: Scheduler) -> None:
+    keep, seen = keeper(still, pendulum.Duration)
+    for value in ({"days": 1, "seconds": 5}, "P1DT5S", {"months": 2}):
+        still.remote(keep.name).enqueue(value=value)
+    still.run_due()
+    day = pendulum.duration(days=1, seconds=5)
+    assert seen == [day, day, pendulum.duration(months=2)]
 
 
 ZONED = [
@@ -285,6 +350,10 @@ REFUSED: list[tuple[Any, Any]] = [
     (str, b"bytes"),
     (datetime, "2026-01-01T00:00:00Z"),
     (bytes, "text"),
+    (timedelta, pendulum.duration(months=1)),
+    (pendulum.Duration, "P1D"),
+    (pendulum.Duration, 5),
+    (pendulum.Interval, timedelta(days=1)),
     (list[int], (1, 2)),
     (list, OrderedDict(a=1)),
     (Person, Employee("Ada", Address("a", date(1843, 1, 1)), number=7)),
@@ -307,6 +376,40 @@ def test_what_would_not_come_back_is_refused_by_name_and_not_stored(shared: Sche
     with pytest.raises(TypeError, match="value"):
         shared.enqueue_many([keep.call(value)])
     assert stored(shared) == before
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (Read(read=1), r"Read cannot be read from its JSON: read: Field required\. It is annotated as .*Read"),
+        (Forgetful(read=1), r"it would come back as Forgetful\(value=0\)\. It is annotated as .*Forgetful"),
+    ],
+)
+def test_a_model_that_reads_other_names_than_it_writes_is_refused_in_one_line(shared: Scheduler, value: Any, says: str) -> None:
+    keep, _ = keeper(shared, type(value))
+    with pytest.raises(NotSerializable, match=rf"^parameter 'value' of .*{says}[^\n]*$"):
+        keep.enqueue(value)
+
+
+def test_a_model_is_stored_by_its_fields_names_unless_it_is_read_by_its_aliases_only(still: Scheduler) -> None:
+    rows = [keeper(still, type(value))[0].enqueue(value).args["value"] for value in (LINE, Named(value=1), Written(value=1))]
+    assert rows == [{"unitPrice": 3, "leftOver": 2}, {"value": 1}, {"value": 1}]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "says"),
+    [
+        (pendulum.Duration, 5, "Expected `duration`, got `int`"),
+        (pendulum.Duration, [1], "Expected `duration`, got `array`"),
+        (pendulum.Interval, timedelta(days=1), "Expected `array`, got `str`"),
+    ],
+)
+def test_what_is_no_pendulum_duration_is_refused_with_what_was_expected(
+    shared: Scheduler, annotation: Any, value: Any, says: str
+) -> None:
+    keep, _ = keeper(shared, annotation)
+    with pytest.raises(NotSerializable, match=rf"{says}\. It is annotated as .*{annotation.__name__}"):
+        keep.enqueue(value)
 
 
 def test_a_value_too_deep_for_json_is_refused_by_name(still: Scheduler) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -27,7 +28,7 @@ SIX_IN_BERLIN = datetime(2026, 12, 24, 17, tzinfo=timezone.utc)
         ("7d", 604_800),
         ("2w", 1_209_600),
         ("1.5h", 5400),
-        (" 10M ", 600),
+        (" 10m ", 600),
         (0, 0),
         (90, 90),
         (0.25, 0.25),
@@ -73,6 +74,12 @@ def test_a_bad_duration_is_a_value_error_that_names_it_and_shows_good_ones(given
 def test_what_is_no_length_of_time_is_a_type_error(given: object) -> None:
     with pytest.raises(TypeError, match=r"^lock_timeout="):
         duration(given, "lock_timeout")
+
+
+@pytest.mark.parametrize("given", ["1M", "1MS", "10H", "1h\n", "1m\t", "\uff11h", "\u0663s", "1h 30m"])
+def test_text_with_a_capital_unit_or_anything_beside_digits_and_units_is_no_duration(given: str) -> None:
+    with pytest.raises(ValueError, match=r'^delay=.* is not understood.*"1h30m"'):
+        duration(given, "delay")
 
 
 @given(st.timedeltas(timedelta(), timedelta(days=365_000)))
@@ -131,9 +138,9 @@ def test_what_is_neither_a_datetime_nor_text_is_a_type_error(given: object) -> N
 
 
 @pytest.mark.parametrize("given", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
-def test_a_moment_outside_of_the_calendar_is_a_value_error(given: str) -> None:
-    with pytest.raises(ValueError, match="outside the years 1 to 9999"):
-        moment(given)
+def test_a_moment_outside_of_the_calendar_is_a_value_error_that_names_it(given: str) -> None:
+    with pytest.raises(ValueError, match=f"^expires={re.escape(given)} lies outside the years 1 to 9999"):
+        moment(given, "expires")
 
 
 @given(

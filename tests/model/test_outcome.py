@@ -142,6 +142,14 @@ def test_a_bad_delay_fails_where_it_is_raised(bad: Any) -> None:
             signal(bad)
 
 
+@pytest.mark.parametrize("signal", [Snooze, RetryAfter])
+def test_a_signal_without_its_delay_is_a_type_error_that_shows_one(signal: Any) -> None:
+    for arguments in ({}, {"why": "rate limited"}):
+        with pytest.raises(TypeError, match=rf'^{signal.__name__}\(\) does not say when.* {signal.__name__}\("10m"\)'):
+            signal(**arguments)
+    assert signal(delay="10m").delay == timedelta(minutes=10)
+
+
 def test_what_a_task_raises_decides_how_its_job_goes_on(still: Scheduler, clock: Any) -> None:
     said: list[BaseException] = [Snooze("10m"), RetryAfter("30s", "rate limited"), Snooze("1m"), Fail("closed")]
 

@@ -125,6 +125,12 @@ def test_a_retry_given_as_an_int_counts_attempts() -> None:
             retry_of(wrong)
 
 
+@pytest.mark.parametrize("number", [0, -1, 1_000_001])
+def test_an_int_that_is_no_number_of_attempts_is_a_value_error_that_names_retry(number: int) -> None:
+    with pytest.raises(ValueError, match=f"^retry={number} is not in 1…1,000,000"):
+        retry_of(number)
+
+
 @pytest.mark.parametrize(
     "retry", [Retry(backoff=lambda n, error: 1), Retry(on=(OSError,)), Retry(on=OSError), Retry(never_on=(OSError,))]
 )

@@ -17,6 +17,7 @@ import pendulum
 import pytest
 
 from schedfactory import NotConfigured, NotSerializable, Retry, Scheduler, TaskRegistry, UnknownTask
+from schedfactory.model.options import CallOptions
 
 
 def double(x: int) -> int:
@@ -210,6 +211,16 @@ def test_any_importable_function_is_registered_on_the_way(still: Scheduler) -> N
     assert [job.refresh().result for job in jobs] == [8, 10, 3.0, "a"]
 
 
+def test_a_function_that_is_registered_on_the_way_has_to_be_registered_where_its_jobs_run_too(path: Path) -> None:
+    producer, worker = Scheduler(path), Scheduler(path)
+    job = producer.enqueue(math.sqrt, 9)
+    assert (worker.run_due(), job.refresh().status) == (0, "queued")
+    worker.task(math.sqrt)
+    assert (worker.run_due(), job.refresh().result) == (1, 3.0)
+    for scheduler in (producer, worker):
+        scheduler.close()
+
+
 # Options
 
 
@@ -273,17 +284,31 @@ def test_the_later_said_of_run_at_and_delay_counts_and_both_at_once_are_a_value_
     assert task.options(**first).options(**others).enqueue(1).run_at == task.options(**others).enqueue(1).run_at
 
 
+FOR_TASKS = ["name", "aliases", "on_crash", "isolation", "keep", "limit"]
+
+
 @pytest.mark.parametrize("option", ["run_at", "delay"])
 def test_run_at_and_delay_are_for_a_call_and_a_type_error_at_the_decorator(option: str) -> None:
     with pytest.raises(TypeError, match=rf"{option}= is for one call, not for a task.*\.options\({option}=…\)"):
         TaskRegistry().task(**{option: "1h"})(double)
 
 
-@pytest.mark.parametrize("option", ["name", "aliases", "on_crash", "keep"])
-def test_what_is_for_a_task_alone_is_a_type_error_at_the_call(still: Scheduler, option: str) -> None:
+@pytest.mark.parametrize("option", FOR_TASKS)
+def test_what_is_for_a_task_alone_is_a_type_error_at_the_call_that_says_so(still: Scheduler, option: str) -> None:
     for task in (still.task(name="double")(double), still.remote("double")):
-        with pytest.raises(TypeError, match=f"'{option}' is no option"):
+        with pytest.raises(TypeError, match=rf"^{option}= is for a task, not for one call.*@scheduler\.task\({option}=…\)"):
             task.options(**{option: "fail"})
+
+
+def test_an_option_that_there_is_not_is_a_type_error_that_lists_those_that_can_be_given_there(still: Scheduler) -> None:
+    with pytest.raises(TypeError, match="'nope' is no option") as at_the_task:
+        still.task(nope=1)(double)
+    task = still.task(name="double")(double)
+    with pytest.raises(TypeError, match="'nope' is no option") as at_the_call:
+        task.options(nope=1)
+    for_calls = set(CallOptions.__annotations__)
+    for error, expected in ((at_the_task, for_calls - {"run_at", "delay"} | set(FOR_TASKS)), (at_the_call, for_calls)):
+        assert set(str(error.value).partition("There are: ")[2].rstrip(".").split(", ")) == expected
 
 
 BAD_PER_TASK = {
@@ -292,6 +317,8 @@ BAD_PER_TASK = {
     "keep that is no duration": ({"keep": "90"}, ValueError, "keep='90'"),
     "keep of a status that is not final": ({"keep": {"running": "1d"}}, ValueError, "'running' is no final status"),
     "aliases as one text": ({"aliases": "old"}, TypeError, "aliases='old' is one text"),
+    "aliases that are no list": ({"aliases": 5}, TypeError, "aliases=5 is no list of names. Pass one"),
+    "aliases of None": ({"aliases": None}, TypeError, "aliases=None is no list of names. Pass one"),
 }
 
 
@@ -318,6 +345,14 @@ def test_options_make_a_new_task_and_never_change_one(still: Scheduler) -> None:
     assert one(4) == 8
 
 
+def test_none_for_an_option_of_a_call_lifts_nothing_but_a_long_one_does(still: Scheduler) -> None:
+    task = still.task(name="double", timeout="1s", expires="1h", queue="numbers", retry=3, unique="{x}")(double)
+    nothing = dict.fromkeys(CallOptions.__annotations__)
+    assert task.options(**nothing).call(1) == task.call(1)
+    options = task.options(timeout="365d", expires="365d").call(1).options
+    assert options.timeout == options.expires == timedelta(days=365)
+
+
 def test_the_options_of_a_call_travel_with_it(still: Scheduler) -> None:
     task = still.task(name="double")(double)
     jobs = still.enqueue_many(
@@ -332,6 +367,17 @@ def test_the_options_of_a_call_travel_with_it(still: Scheduler) -> None:
     with pytest.raises(TypeError, match="is no call"):
         still.enqueue_many([task.call(1), task])
     assert still.counts()["queued"] == 3
+
+
+def test_a_call_that_is_not_in_a_list_is_a_type_error_that_says_how_to_enqueue_it(still: Scheduler) -> None:
+    task = still.task(name="double")(double)
+    for enqueue in (still.enqueue, still.enqueue_many):
+        with pytest.raises(TypeError, match=r"call,? of double.*enqueue_many\(\[call\]\)"):
+            enqueue(task.call(1))
+    for given in (5, None, task):
+        with pytest.raises(TypeError, match=r"is no list of calls\. Pass .*enqueue_many\(\[call\]\)"):
+            still.enqueue_many(given)
+    assert [job.args for job in still.enqueue_many(task.call(x) for x in (1, 2))] == [{"x": 1}, {"x": 2}]
 
 
 def test_a_delay_counts_from_the_enqueue_and_an_expiry_from_the_start(still: Scheduler, clock: Any) -> None:
@@ -354,7 +400,7 @@ BAD = [
     ({"priority": 1.0}, TypeError, "priority=1.0"),
     ({"priority": "high"}, TypeError, "priority='high'"),
     ({"priority": True}, TypeError, "priority=True"),
-    ({"retry": 0}, ValueError, "max_attempts=0"),
+    ({"retry": 0}, ValueError, "retry=0 is not in 1…1,000,000"),
     ({"retry": "3"}, TypeError, "retry='3'"),
     ({"timeout": 0}, ValueError, "timeout=0"),
     ({"timeout": "10"}, ValueError, "timeout='10'"),
@@ -445,6 +491,39 @@ def test_a_task_of_another_scheduler_is_not_enqueued_there_instead(still: Schedu
             still.enqueue(task, 1)
     assert (still.jobs(), other.jobs()) == ([], [])
     other.close()
+
+
+@pytest.mark.parametrize("through", [0, 1], ids=["at once", "through another registry"])
+def test_an_include_that_is_refused_takes_in_nothing(still: Scheduler, tmp_path: Path, through: int) -> None:
+    still.task(name="double")(double)
+    tasks = TaskRegistry()
+    first = tasks.task(name="first", aliases=["older"])(twice)
+    tasks.task(name="double")(twice)
+    taken_in: TaskRegistry | Scheduler = still
+    if through:
+        taken_in = TaskRegistry()
+        still.include(taken_in)
+    with pytest.raises(ValueError, match="the task name 'double' is taken"):
+        taken_in.include(tasks)
+    tasks.task(name="later")(twice)
+    assert still.tasks.names() == ("double",)
+    with pytest.raises(NotConfigured):
+        first.enqueue(1)
+    other = Scheduler(tmp_path / "other.db")
+    other.include(tasks)
+    assert first.enqueue(1).task == "first"
+    assert (sum(still.counts().values()), other.run_due()) == (0, 1)
+    other.close()
+
+
+def test_a_task_that_one_of_the_including_registries_refuses_is_in_none(still: Scheduler) -> None:
+    still.task(name="double")(double)
+    inner, free = TaskRegistry(), TaskRegistry()
+    free.include(inner)
+    still.include(inner)
+    with pytest.raises(ValueError, match="the task name 'double' is taken"):
+        inner.task(name="double")(twice)
+    assert (inner.names(), free.names(), still.tasks.names()) == ((), (), ("double",))
 
 
 def test_a_name_is_one_functions_and_a_redefinition_replaces_it(still: Scheduler) -> None:

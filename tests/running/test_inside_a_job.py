@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
+from decimal import Decimal
 
 import pytest
 
@@ -177,6 +178,19 @@ def test_any_text_of_a_progress_message_can_be_stored(still, text):
     still.run_due()
     assert job.refresh().status == "succeeded"
     assert 0 < len(job.refresh().progress_message) <= 1_000
+
+
+@pytest.mark.parametrize("value", ["0.5", None, [0.5], 0.5j])
+def test_progress_that_is_no_number_is_a_type_error(still, value):
+    @still.task(name="renders")
+    def renders() -> None:
+        with pytest.raises(TypeError, match=r"^progress=.* is no number\. Pass one from 0 to 1"):
+            current_job().set_progress(value)
+        current_job().set_progress(Decimal("0.5"))
+
+    job = renders.enqueue()
+    still.run_due()
+    assert (job.refresh().error, job.refresh().progress) == (None, 0.5)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
