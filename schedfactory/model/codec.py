@@ -71,17 +71,6 @@ def decode_or_none(text: str) -> Any:
         return None
 
 
-def is_json(text: str) -> bool:
-    """Tell whether text reads as JSON, as "1", "null" and "[]" do."""
-    try:
-        decode_plain(text)
-    except (msgspec.MsgspecError, UnicodeEncodeError):
-        return False
-    except RecursionError:
-        pass  # brackets all the way down
-    return True
-
-
 def is_storable(text: str) -> bool:
     """Tell whether text has a form in UTF-8: lone surrogates have none."""
     try:

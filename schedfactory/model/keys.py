@@ -15,8 +15,8 @@ LONGEST = 200  # characters; of a longer key its digest is kept
 class KeyTemplate:
     """Text in which `{name}` stands for the argument of that name; `{{` and `}}` are braces.
 
-    Text stands in the key as it is, other values as in JSON. Where that would let two sets of values make the same key, the
-    value gets quotes: the text "1" against the number, and in "{x}:{y}" "a:b" and "c" against "a" and "b:c".
+    Text stands in the key as it is, other values as in JSON. Where that would let two sets of values make the same key, as
+    "a:b" and "c" against "a" and "b:c" in "{x}:{y}", the value gets quotes.
 
     Args:
         names: the parameters that there are; None where they are not known, as for a task whose code is elsewhere.
@@ -69,13 +69,13 @@ class KeyTemplate:
         if name not in values:
             raise ValueError(f"{self._what}={self._text!r}: the argument {name!r} was not given.")
         try:
-            text, shown = _as_text(values[name])
+            text = _as_text(values[name])
         except TypeError as error:
             raise ValueError(
                 f"{self._what}={self._text!r}: {name}={values[name]!r} cannot stand in a key ({error})."
             ) from error
-        is_open = end is not None and (not end or (text or end).startswith('"') or not set(end).isdisjoint(text))
-        return codec.encode(shown) if is_open else shown
+        is_open = end is not None and (not end or text.startswith('"') or not set(end).isdisjoint(text))
+        return codec.encode(text) if is_open else text
 
 
 def key_of_all(values: Mapping[str, Any]) -> str:
@@ -94,21 +94,14 @@ def key_of_all(values: Mapping[str, Any]) -> str:
 
 def shortened(key: str) -> str:
     """Return a key of bearable length."""
-    looks_cut = len(key) == LONGEST and key[LONGEST - 65] == "#"
-    if len(key) <= LONGEST and not looks_cut:
-        return key
-    return f"{key[: LONGEST - 65]}#{hashlib.sha256(key.encode()).hexdigest()}"
+    return key if len(key) <= LONGEST else f"{key[: LONGEST - 65]}#{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def _as_text(value: object) -> tuple[str, str]:
-    """Return a value as text, and so that it is no other value's: text that reads as JSON with quotes."""
+def _as_text(value: object) -> str:
     if isinstance(value, str):
-        text = str.__str__(value)
-    else:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # as a default may stand where a float is meant
-        found = codec.encode_sorted(value)
-        if not found.startswith('"'):
-            return found, found
-        text = str(codec.decode_plain(found))
-    return text, codec.encode(text) if codec.is_json(text) else text
+        return str.__str__(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as a default may stand where a float is meant
+    text = codec.encode_sorted(value)
+    found = codec.decode_plain(text) if text.startswith('"') else text
+    return str(found)
