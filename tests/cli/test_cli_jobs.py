@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
 
 from schedfactory import Retry, Scheduler
+from schedfactory.cli import render
 from schedfactory.model.job import COLUMNS
 
 
@@ -98,6 +103,39 @@ def test_the_table_in_a_pipe_is_cut_nowhere(cli, filled, sql):
     assert lines[1].split()[2] == long
     assert "failed/error" in lines[4]
     assert "ValueError: no such page" in lines[4]
+
+
+def test_a_very_long_cell_takes_nothing_from_the_others_in_a_pipe(folder, cli):
+    with closing(Scheduler(folder / "jobs.db")) as scheduler:
+        scheduler.remote("mail").enqueue(body="y" * 1_000_000)
+        scheduler.remote("add").enqueue(x=1)
+    heads, short, long = cli("--database", "jobs.db", "jobs").stdout.splitlines()
+    assert long.split()[:5] == ["1", "queued", "mail", "default", "0"]
+    assert long.endswith(f' {{"body": "{"y" * 1_000_000}"}}')
+    place = heads.index("error, progress")
+    assert short[place:] == '{"x": 1}'
+    assert long[place:].startswith('{"body"')
+
+
+def test_columns_in_a_pipe_are_as_wide_as_their_widest_cell_is_on_a_screen_with_two_blanks_between(capsys):
+    render.print_table(("name", "n", "last"), [("世界", "1", "x" * 20_000), ("a\tb", "1000", "")])
+    assert capsys.readouterr().out == f"name  n     last\n世界  1     {'x' * 20_000}\na b   1000\n"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal_the_leftmost_columns_stay_whole_whatever_the_others_hold(folder, columns):
+    with closing(Scheduler(folder / "jobs.db")) as scheduler:
+        scheduler.remote("mail").options(queue="q" * 255).enqueue(body="y" * 1_000_000)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "schedfactory", "--database", "jobs.db", "jobs"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": str(columns)}
+    with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        assert process.wait(60) == 0
+    said = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 10_000).decode()).splitlines()
+    os.close(theirs)
+    os.close(ours)
+    row = "1   queued  mail  " + "q" * 255
+    assert [said[0].split(), said[1]] == [["id", "status", "task", "queue"], row[:columns]]
 
 
 def test_no_match_prints_nothing_on_standard_output(cli, filled):
