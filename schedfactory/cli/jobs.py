@@ -69,7 +69,7 @@ def explain(source: Source, /, job_id: int, is_json: bool) -> None:
     with source.scheduler() as scheduler:
         found = existing(scheduler, job_id).explain()
     if is_json:
-        render.print_json(render.json_of_fields(found))
+        render.print_json([render.json_of_fields(found)])
     else:
         click.echo(f"job {job_id} [{found.code}] {found.text}")
 

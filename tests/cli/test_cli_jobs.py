@@ -190,6 +190,13 @@ def test_show_as_json_is_one_object_with_its_attempts(cli, filled):
     assert "no such page" in job["attempts"][0]["traceback"]
 
 
+def test_explain_prints_the_code_and_the_sentence_and_as_json_a_list_of_one_object(cli, filled):
+    assert cli("--database", filled, "explain", 2).stdout.startswith("job 2 [finished] ")
+    [found] = json.loads(cli("--database", filled, "explain", 4, "--json").stdout)
+    assert list(found) == ["code", "text", "ahead", "estimated_start"]
+    assert found["code"] == "scheduled"
+
+
 def test_show_prints_what_the_job_has_said_attempt_by_attempt(cli, filled, sql):
     line = "INSERT INTO schedfactory_logs VALUES (2, ?, 1, '2026-01-02 03:04:05.678901', 'INFO', ?, ?)"
     sql(filled, line, 1, "shop", "one\n\x1b[2Jtwo")
