@@ -39,5 +39,5 @@ def doctor(ctx: click.Context, source: Source, /, ignore: tuple[str, ...], is_js
         for finding in found:
             click.echo(f"{finding.code}: {finding}")
         if not found:
-            click.echo("Nothing was found.", err=True)
+            render.remark("Nothing was found.")
     ctx.exit(1 if found else 0)

@@ -35,7 +35,7 @@ def jobs(source: Source, /, statuses: tuple[str, ...], is_json: bool, **filters:
     elif found:
         render.print_table(render.JOB_HEADS, render.job_rows(found))
     else:
-        click.echo("No job matches.", err=True)
+        render.remark("No job matches.")
 
 
 @click.command()

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schedfactory import Job
-from schedfactory.cli.render import CutTable, make_console, print_table
+from schedfactory.cli.render import CutTable, make_console, print_table, remark
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -43,7 +43,7 @@ def show(
     if not once and keep_showing(lambda: CutTable(heads, map(cells, load()))):
         return
     found = load()
-    print_table(heads, map(cells, found)) if found else click.echo(nothing, err=True)
+    print_table(heads, map(cells, found)) if found else remark(nothing)
 
 
 def keep_showing(view: Callable[[], RenderableType]) -> bool:

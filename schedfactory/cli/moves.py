@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from schedfactory import Call, DuplicateJob, Scheduler
+from schedfactory.cli import render
 from schedfactory.cli.jobs import ROW, STATUSES, existing
 from schedfactory.cli.source import Source, bad_usage, pass_source, task_named, with_source
 
@@ -43,14 +44,14 @@ def enqueue(source: Source, /, task: str, pairs: tuple[str, ...], tags: tuple[st
             job = scheduler.enqueue_many([call])[0]
         click.echo(job.id)
     if sys.stdout.isatty():
-        click.echo(f"{job!r} is due at {job.run_at:%Y-%m-%d %H:%M:%S} UTC", err=True)
+        render.remark(f"{job!r} is due at {job.run_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _call(source: Source, /, scheduler: Scheduler, name: str, args: dict[str, Any], options: dict[str, Any]) -> Call[Any]:
     known = task_named(name) if source.app else None
     if known is None:
         if source.app:
-            click.echo(f"Note: no module of {source.app} holds a task {name!r}; a worker that knows it will run it.", err=True)
+            render.remark(f"Note: no module of {source.app} holds a task {name!r}; a worker that knows it will run it.")
         return scheduler.remote(name).options(**options).call(**args)
     positional, keywords = known.arguments.loads(json.dumps(args))
     return known.options(**options).call(*positional, **keywords)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -50,6 +51,14 @@ def print_json(document: Any) -> None:
 def print_json_line(document: Any) -> None:
     """Print one JSON document on one line."""
     click.echo(json.dumps(document, ensure_ascii=not _takes_any_letter()))
+
+
+def remark(text: str) -> None:
+    """Print a line on standard error; one that nobody can read is not worth a failure."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - Python flushes it at its end, and would fail again
 
 
 def job_rows(jobs: Iterable[Job[Any]]) -> list[list[str]]:

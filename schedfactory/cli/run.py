@@ -7,6 +7,7 @@ import logging
 import click
 
 from schedfactory import StatusReport
+from schedfactory.cli import render
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
 Queues = list[str] | dict[str, int] | None
@@ -61,14 +62,14 @@ def run(source: Source, /, workers: int | None, queues: Queues) -> None:
     def tell(report: StatusReport) -> None:
         if report.status == "start":
             count, what = _served(workers, queues)
-            click.echo(f"Node {report.id} runs {source.app}. Workers: {count}, queues: {what}. Ctrl-C stops it.", err=True)
+            render.remark(f"Node {report.id} runs {source.app}. Workers: {count}, queues: {what}. Ctrl-C stops it.")
 
     with source.scheduler() as scheduler:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         scheduler.listen(tell, "node")
         with bad_usage():
             scheduler.run(workers=workers, queues=queues)
-    click.echo("Stopped.", err=True)
+    render.remark("Stopped.")
 
 
 def _served(workers: int | None, queues: Queues) -> tuple[int, str]:

@@ -38,7 +38,7 @@ def stats(source: Source, /, is_json: bool) -> None:
         elif found := scheduler.stats():
             render.print_table(HEADS, rows(found))
         else:
-            click.echo("There are no jobs.", err=True)
+            render.remark("There are no jobs.")
 
 
 def rows(found: Sequence[QueueStats]) -> list[list[str]]:

@@ -48,7 +48,7 @@ def tail(
     with source.scheduler() as scheduler:
         try:
             follower = Follower(scheduler, task, queue)
-            click.echo("Following. Ctrl-C stops it.", err=True)
+            render.remark("Following. Ctrl-C stops it.")
             for event in _events(follower, seconds):
                 if event.status in wanted and (has_logs or event.kind != "log"):
                     render.print_json_line(_json(event)) if is_json else click.echo(_text(event))

@@ -159,6 +159,13 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(folder):
     assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.parametrize("arguments", ["jobs", "stats", "--app app:scheduler enqueue unheard"])
+def test_a_remark_that_cannot_be_written_is_no_failure(folder, cli, arguments):
+    cli("--database", "schedfactory.db", "migrate")
+    line = f'"{sys.executable}" -m schedfactory {arguments} 2>/dev/full'
+    assert subprocess.run(line, shell=True, cwd=folder, capture_output=True, timeout=60).returncode == 0
+
+
 def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, sql, listed):
     sql(filled, "INSERT INTO schedfactory_jobs (task, args) VALUES ('t', 'x=1')")
     assert listed()[0]["args"] == {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import sys
 from contextlib import closing
 
 import pytest
@@ -71,6 +73,20 @@ def test_a_signal_lets_the_running_job_end_and_the_exit_code_is_0(cli, working, 
     assert process.returncode == 0, said
     assert said.endswith("Stopped.\n")
     assert (shown(1)["status"], shown(1)["result"]) == ("succeeded", "done")
+
+
+@pytest.mark.parametrize("how", ["2>/dev/full", "2>&1 | true"])
+def test_a_graceful_stop_is_exit_code_0_though_nobody_can_read_what_it_says(cli, launch, folder, until, shown, how):
+    cli(*APP, "enqueue", "slow")
+    line = f"(sh -c 'echo $$ >pid; exec \"{sys.executable}\" -m schedfactory --app app:scheduler run'; echo $? >code) {how}"
+    process = launch(["sh", "-c", line], cwd=folder)
+    until((folder / "started").exists)
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+    (folder / "go").touch()
+    process.communicate(timeout=60)
+    until((folder / "code").exists)
+    assert (folder / "code").read_text() == "0\n"
+    assert shown(1)["status"] == "succeeded"
 
 
 def test_a_second_signal_ends_it_at_once_with_128_plus_its_number(cli, working, until, shown):
