@@ -251,8 +251,24 @@ def test_wait_for_an_unknown_job_is_an_error(cli, filled):
     assert "there is no job 99" in cli("--database", filled, "wait", 99, code=1).stderr
 
 
-def test_wait_with_a_timeout_that_is_no_duration_is_bad_usage(cli, filled):
-    assert "'soon' is not understood" in cli("--database", filled, "wait", 1, "--timeout", "soon", code=2).stderr
+@pytest.mark.parametrize("length", ["soon", "90", "-1s"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("wait", 1, "--timeout"), ("enqueue", "t", "--delay"), ("prune", "--older-than"), ("tail", "--for"),
+        ("nodes", "pause", "--timeout"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_without_its_unit_is_bad_usage_that_says_what_to_write_there(cli, filled, sql, command, length):
+    said = cli("--database", filled, *command, length, code=2).stderr
+    assert said.endswith(
+        f"Error: Invalid value for '{command[-1]}': {length!r} is not understood. Pass a number with its unit, such as "
+        '"90s" or "10m".\n'
+    )
+    assert (sql(filled, "SELECT count(*) FROM schedfactory_jobs"), sql(filled, "SELECT * FROM schedfactory_commands")) == (
+        [(4,)],
+        [],
+    )
 
 
 def test_a_newer_schema_is_an_error_in_one_line(cli, filled, sql):
