@@ -66,10 +66,18 @@ def run(source: Source, /, workers: int | None, queues: Queues) -> None:
 
     with source.scheduler() as scheduler:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        _hush("alembic")
         scheduler.listen(tell, "node")
         with bad_usage():
             scheduler.run(workers=workers, queues=queues)
     render.remark("Stopped.")
+
+
+def _hush(name: str) -> None:
+    """Let a logger tell of what is wrong only, unless the app has said what it is to tell."""
+    logger = logging.getLogger(name)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def _served(workers: int | None, queues: Queues) -> tuple[int, str]:

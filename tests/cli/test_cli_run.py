@@ -63,6 +63,18 @@ def test_jobs_of_the_named_queues_alone_run(cli, begin, shown):
     assert shown(1)["status"] == "queued"
 
 
+@pytest.mark.parametrize(("setting", "is_told"), [("", False), ("logging.getLogger('alembic').setLevel('INFO')", True)])
+def test_the_steps_that_make_a_new_file_are_told_only_where_the_app_says_so(begin, folder, setting, is_told):
+    (folder / "fresh.py").write_text(f"import logging\nfrom app import scheduler\n{setting}\n")
+    process = begin("--app", "fresh:scheduler", "run")
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("Node 1 runs"):
+            break
+    assert ("alembic" in "".join(lines)) is is_told
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_running_job_end_and_the_exit_code_is_0(cli, working, folder, shown, number):
     cli(*APP, "enqueue", "slow")
