@@ -62,7 +62,8 @@ class Queries:
             status: one, or several of which any matches.
             task: the name of a task.
             tag: one of the job's labels.
-            args: values that the stored arguments of these names have.
+            args: values that the stored arguments of these names have. One that was left at its default is not stored, so it
+                is not found; and 1.0 does not find 1.
             created_after, finished_after: moments, exclusive.
             limit: how many at most.
             before_id: only jobs with a lower id: pass the last one's to turn the page.

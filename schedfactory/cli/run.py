@@ -44,7 +44,9 @@ def _queues(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
 def run(source: Source, /, workers: int | None, queues: Queues) -> None:
     """Run the jobs of --app until Ctrl-C, SIGTERM or `nodes quit`.
 
-    What runs then may end. A second signal ends the process at once; the jobs that ran start again later.
+    What runs then has 30 s to end, and is asked to stop after that (`cancelled`). What goes on all the same is started
+    again by another node, which counts as a crash. A second signal ends the process at once; the jobs that ran start again
+    later, too.
     """
     if isinstance(queues, dict) and workers is not None:
         if "*" in queues:

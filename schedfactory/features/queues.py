@@ -128,8 +128,8 @@ class Queues:
         """Set what a queue may hold and run, and return it. What is not given stays as it is; None takes a bound away.
 
         Args:
-            max_size: how many jobs that have not started it may hold. Jobs that plain SQL adds, and those that come back by a
-                retry or a requeue, are counted and never refused.
+            max_size: how many jobs that have not started it may hold. Jobs that plain SQL adds, those that come back by a
+                retry or a requeue, and those that `update(queue=…)` brings, are counted and never refused.
             when_full: "raise", or "wait": an enqueue then waits for room, but inside a task of the same scheduler, where it
                 raises: all workers could come to wait for each other.
             concurrency: how many of its jobs run at the same time, over all nodes.

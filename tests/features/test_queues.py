@@ -301,6 +301,15 @@ def test_requeued_jobs_are_counted_and_never_refused(still: Scheduler, mail: Any
     assert still.queues.get("mail").queued == 2
 
 
+def test_jobs_that_an_update_brings_are_counted_and_never_refused(still: Scheduler, mail: Any) -> None:
+    still.queues.set("mail", max_size=1)
+    mail.enqueue()
+    assert mail.options(queue="other").enqueue().update(queue="mail").queue == "mail"
+    with pytest.raises(QueueFull, match="holds 1 "):
+        mail.enqueue()
+    assert still.queues.get("mail").queued == 2
+
+
 def test_with_wait_an_enqueue_waits_for_room(scheduler: Scheduler, gate: Any) -> None:
     @scheduler.task(name="mail", queue="mail")
     def mail() -> None:
