@@ -82,7 +82,10 @@ class Nodes:
 
         Raises:
             ValueError: a worker without its node.
+            TypeError: `force` is neither True nor False.
         """
+        if not isinstance(force, bool):
+            raise TypeError(f"force={force!r} is neither True nor False. Pass one of them.")
         if worker is not None:
             check_int(worker, "worker", 1)
             if node is None:
@@ -123,7 +126,7 @@ class Commands:
         house, now = self._house, self._house.clock()
         with _lock(house) as lock:
             given = house.database.write(
-                lambda conn: commands.give(conn, kind, node, lock, now, worker=worker, workers=workers, force=bool(force))
+                lambda conn: commands.give(conn, kind, node, lock, now, worker=worker, workers=workers, force=force)
             )
         for order, result in given:
             house.reporter.tell("command", order, "given", now, kind)

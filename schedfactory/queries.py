@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from schedfactory.features.queues import Queues
 from schedfactory.house import House
 from schedfactory.model import codec
@@ -62,7 +64,8 @@ class Queries:
             status: one, or several of which any matches.
             task: the name of a task.
             tag: one of the job's labels.
-            args: values that the stored arguments of these names have.
+            args: values that the stored arguments of these names have. One that was left at its default is not stored, so it
+                is not found; and 1.0 does not find 1.
             created_after, finished_after: moments, exclusive.
             limit: how many at most.
             before_id: only jobs with a lower id: pass the last one's to turn the page.
@@ -291,7 +294,7 @@ class Queries:
         if known is not None:
             try:
                 return known.arguments.decode_result(text)
-            except (TypeError, ValueError, NameError):
+            except (TypeError, ValueError, NameError, msgspec.MsgspecError):  # which was no ValueError before 0.21
                 pass  # the code has changed since, or does not keep to its annotation: plain JSON tells the truth
         return codec.decode_plain(text)
 

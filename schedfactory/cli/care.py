@@ -8,7 +8,9 @@ from schedfactory.cli import render
 from schedfactory.cli.jobs import as_json
 from schedfactory.cli.source import Source, pass_source, with_source
 
-CODES = ("sqlite", "filesystem", "permissions", "damaged", "log", "counters", "orphans", "tasks", "arguments")
+CODES = (
+    "sqlite", "filesystem", "permissions", "damaged", "newer_schema", "log", "counters", "orphans", "tasks", "arguments",
+)  # fmt: skip
 
 
 @click.command()
@@ -39,5 +41,5 @@ def doctor(ctx: click.Context, source: Source, /, ignore: tuple[str, ...], is_js
         for finding in found:
             click.echo(f"{finding.code}: {finding}")
         if not found:
-            click.echo("Nothing was found.", err=True)
+            render.remark("Nothing was found.")
     ctx.exit(1 if found else 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import click
 
-from schedfactory import Job, NotFound, Scheduler
+from schedfactory import Job, NotFound, Scheduler, Snooze
 from schedfactory.cli import render
 from schedfactory.cli.live import watching
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
@@ -14,6 +15,21 @@ from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 STATUSES = ("waiting", "scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 ROW = click.IntRange(1, 2**63 - 1)  # what a row's id can be
 as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON document.")
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # it takes none before click 8.4
+    """A length of time as text, such as "90s": a command line has no numbers of seconds, as Python has."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return the timedelta."""
+        try:
+            found: timedelta = Snooze(value).delay  # which reads all that the library takes for a duration
+        except ValueError as error:
+            what = str(error).removeprefix("delay=").partition(" Pass ")[0]
+            self.fail(f'{what} Pass a number with its unit, such as "90s" or "10m".', param, ctx)
+        return found
 
 
 @click.command()
@@ -35,7 +51,7 @@ def jobs(source: Source, /, statuses: tuple[str, ...], is_json: bool, **filters:
     elif found:
         render.print_table(render.JOB_HEADS, render.job_rows(found))
     else:
-        click.echo("No job matches.", err=True)
+        render.remark("No job matches.")
 
 
 @click.command()
@@ -69,18 +85,20 @@ def explain(source: Source, /, job_id: int, is_json: bool) -> None:
     with source.scheduler() as scheduler:
         found = existing(scheduler, job_id).explain()
     if is_json:
-        render.print_json(render.json_of_fields(found))
+        render.print_json([render.json_of_fields(found)])
     else:
         click.echo(f"job {job_id} [{found.code}] {found.text}")
 
 
 @click.command()
 @click.argument("job_id", metavar="ID", type=ROW)
-@click.option("--timeout", metavar="DURATION", help='Give up after this long, such as "90s" or "10m"; the job goes on.')
+@click.option(
+    "--timeout", type=Duration(), metavar="DURATION", help='Give up after this long, such as "90s" or "10m"; the job goes on.'
+)
 @with_source
 @pass_source
 @click.pass_context
-def wait(ctx: click.Context, source: Source, /, job_id: int, timeout: str | None) -> None:
+def wait(ctx: click.Context, source: Source, /, job_id: int, timeout: timedelta | None) -> None:
     """Wait for a job's end.
 
     Exits 1 when it did not succeed, or not in time."""

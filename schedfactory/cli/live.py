@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from schedfactory import Job, NotFound
-from schedfactory.cli.render import make_console, make_table, print_table
+from schedfactory.cli.render import CutTable, make_console, print_table, remark
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -40,10 +40,10 @@ def show(
     heads: Sequence[str], load: Callable[[], Sequence[T]], cells: Callable[[T], Sequence[str]], nothing: str, once: bool = False
 ) -> None:
     """Print a table of what `load` gives, or `nothing`; on a terminal show what becomes of it, unless only `once`."""
-    if not once and keep_showing(lambda: make_table(heads, map(cells, load()))):
+    if not once and keep_showing(lambda: CutTable(heads, map(cells, load()))):
         return
     found = load()
-    print_table(heads, map(cells, found)) if found else click.echo(nothing, err=True)
+    print_table(heads, map(cells, found)) if found else remark(nothing)
 
 
 def keep_showing(view: Callable[[], RenderableType]) -> bool:

@@ -7,12 +7,14 @@ import math
 import shlex
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from schedfactory import Call, DuplicateJob, Scheduler
-from schedfactory.cli.jobs import ROW, STATUSES, existing
+from schedfactory.cli import render
+from schedfactory.cli.jobs import ROW, STATUSES, Duration, existing
 from schedfactory.cli.source import Source, bad_usage, pass_source, task_named, with_source
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.argument("task", metavar="TASK")
 @click.argument("pairs", metavar="[NAME=JSON]...", nargs=-1)
 @click.option("--priority", type=int, help="-100 to 100; higher runs first.")
-@click.option("--delay", metavar="DURATION", help='Start this much later, such as "90s", "10m" or "1h30m".')
+@click.option("--delay", type=Duration(), metavar="DURATION", help='Start this much later, such as "90s", "10m" or "1h30m".')
 @click.option(
     "--run-at", metavar="MOMENT", help='Start then at the earliest: ISO text with an offset, "2026-12-24T18:00+01:00".'
 )
@@ -43,14 +45,14 @@ def enqueue(source: Source, /, task: str, pairs: tuple[str, ...], tags: tuple[st
             job = scheduler.enqueue_many([call])[0]
         click.echo(job.id)
     if sys.stdout.isatty():
-        click.echo(f"{job!r} is due at {job.run_at:%Y-%m-%d %H:%M:%S} UTC", err=True)
+        render.remark(f"{job!r} is due at {job.run_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _call(source: Source, /, scheduler: Scheduler, name: str, args: dict[str, Any], options: dict[str, Any]) -> Call[Any]:
     known = task_named(name) if source.app else None
     if known is None:
         if source.app:
-            click.echo(f"Note: no module of {source.app} holds a task {name!r}; a worker that knows it will run it.", err=True)
+            render.remark(f"Note: no module of {source.app} holds a task {name!r}; a worker that knows it will run it.")
         return scheduler.remote(name).options(**options).call(**args)
     positional, keywords = known.arguments.loads(json.dumps(args))
     return known.options(**options).call(*positional, **keywords)
@@ -141,13 +143,13 @@ def _report(count: int, what: str) -> None:
 
 
 @click.command()
-@click.option("--older-than", default="30d", show_default=True, metavar="DURATION", help="Since their end.")
+@click.option("--older-than", default="30d", show_default=True, type=Duration(), metavar="DURATION", help="Since their end.")
 @click.option(
     "--status", multiple=True, type=click.Choice(STATUSES[-3:]), help="Only these; may be repeated.  [default: all three]"
 )
 @with_source
 @pass_source
-def prune(source: Source, /, older_than: str, status: tuple[str, ...]) -> None:
+def prune(source: Source, /, older_than: timedelta, status: tuple[str, ...]) -> None:
     """Delete finished jobs that ended long ago."""
     with source.scheduler() as scheduler, bad_usage():
         _report(scheduler.prune(older_than=older_than, status=status or None), "pruned")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from schedfactory import Command, NodeInfo
 from schedfactory.cli import render
-from schedfactory.cli.jobs import ROW, as_json
+from schedfactory.cli.jobs import ROW, Duration, as_json
 from schedfactory.cli.live import show
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
@@ -64,7 +65,9 @@ def _queues(node: NodeInfo) -> str:
 def _ordering(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what all orders take."""
     for option in (
-        click.option("--timeout", metavar="DURATION", help='As --wait, but no longer than this, such as "30s" or "10m".'),
+        click.option(
+            "--timeout", type=Duration(), metavar="DURATION", help='As --wait, but no longer than this, such as "30s" or "10m".'
+        ),
         click.option("--wait", "waits", is_flag=True, help="Wait until that is done."),
         click.argument("node", metavar="[NODE]", required=False, type=ROW),
     ):
@@ -105,7 +108,7 @@ def quit(source: Source, /, worker: int | None, force: bool, **how: Any) -> None
     _give(source, "quit", worker=worker, force=force, **how)
 
 
-def _give(source: Source, kind: str, /, node: int | None, waits: bool, timeout: str | None, **how: Any) -> None:
+def _give(source: Source, kind: str, /, node: int | None, waits: bool, timeout: timedelta | None, **how: Any) -> None:
     with source.scheduler() as scheduler, bad_usage():
         command: Command = getattr(scheduler.nodes, kind)(node, **how)
         if waits or timeout is not None:

@@ -17,7 +17,7 @@ COLUMNS = ("name", "paused", "max_size", "when_full", "concurrency", "rate", "qu
 _NONE = "none"
 
 
-class _Number(click.ParamType[Any]):
+class _Number(click.ParamType):  # type: ignore[type-arg]  # it takes none before click 8.4
     """An integer, or the word that takes a bound away."""
 
     name = "number"

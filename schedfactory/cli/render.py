@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.table import Table
@@ -27,7 +29,6 @@ _STYLES = {
     "succeeded": "green", "failed": "red", "running": "yellow", "cancelled": "dim", "paused": "magenta", "stopping": "magenta",
     "stopped": "dim", "dead": "red",
 }  # fmt: skip
-_WIDEST = 10_000  # a pipe has no width: nothing is cut
 
 
 def json_of(job: Job[Any]) -> dict[str, Any]:
@@ -50,6 +51,14 @@ def print_json(document: Any) -> None:
 def print_json_line(document: Any) -> None:
     """Print one JSON document on one line."""
     click.echo(json.dumps(document, ensure_ascii=not _takes_any_letter()))
+
+
+def remark(text: str) -> None:
+    """Print a line on standard error; one that nobody can read is not worth a failure."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - Python flushes it at its end, and would fail again
 
 
 def job_rows(jobs: Iterable[Job[Any]]) -> list[list[str]]:
@@ -113,37 +122,53 @@ def moment(at: datetime) -> str:
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table, its lines cut at the terminal's edge; in full where the output goes elsewhere."""
     console = make_console()
+    if not console.is_terminal:
+        click.echo("\n".join(_whole_lines([heads, *rows])))
+        return
     with console.capture() as captured:
-        console.print(make_table(heads, rows))
+        console.print(CutTable(heads, rows))
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def make_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table with a line for each row, cut at the terminal's edge, in which a status has its colour."""
-    table = _CutTable(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(clean(cell), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
-    return table
+def _whole_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table by hand: rich would make columns narrower, or pad every line to its longest one."""
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in list(zip(*cells))[:-1]]
+    for *row, last in cells:
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths)]
+        yield "  ".join([*padded, last]).rstrip()
 
 
-class _CutTable(Table):
-    """A table that loses its right side on a narrow terminal, where `Table` makes all columns narrower until some are gone."""
+class CutTable:
+    """A table with a line for each row, cut at the terminal's edge, in which a status has its colour.
+
+    It loses its right side on a narrow terminal, where rich's own makes all columns narrower until some are gone.
+
+    Args:
+        justify: on which side the cells are aligned, but for the first column's.
+    """
+
+    def __init__(self, heads: Sequence[str], rows: Iterable[Sequence[str]], justify: Literal["left", "right"] = "left") -> None:
+        self._heads = heads
+        self._rows = list(rows)
+        self._justify: Literal["left", "right"] = justify
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        whole = super().__rich_console__(console, options.update(width=_WIDEST))
-        for line in Segment.split_lines(part for part in whole if isinstance(part, Segment)):
-            yield from Segment.adjust_line_length(line, options.max_width, pad=False)
+        room = options.max_width
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for number, head in enumerate(self._heads):
+            table.add_column(head, no_wrap=True, justify=self._justify if number else "left")
+        for row in self._rows:  # cut before they are measured: one may hold a megabyte
+            table.add_row(*(Text(clean(cell[:room]), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
+        enough = len(self._heads) * 2 * (room + 1)  # a sign takes two places at most
+        for line in console.render_lines(table, options.update(width=enough), pad=False):
+            yield from Segment.adjust_line_length(line, room, pad=False)
             yield Segment.line()
 
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that takes nothing in a job's text for an order to itself."""
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _WIDEST
-    return console
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def seconds(length: timedelta | None) -> str:
@@ -193,7 +218,9 @@ def _text(value: Any) -> str:
 
 def clean(text: str) -> str:
     """Return text on one line, without what a terminal would take for an order."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    if text.isprintable():
+        return text
+    return text.translate({ord(sign): " " for sign in set(text) if not sign.isprintable()})
 
 
 def _takes_any_letter() -> bool:

@@ -7,6 +7,7 @@ import logging
 import click
 
 from schedfactory import StatusReport
+from schedfactory.cli import render
 from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
 
 Queues = list[str] | dict[str, int] | None
@@ -43,7 +44,9 @@ def _queues(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
 def run(source: Source, /, workers: int | None, queues: Queues) -> None:
     """Run the jobs of --app until Ctrl-C, SIGTERM or `nodes quit`.
 
-    What runs then may end. A second signal ends the process at once; the jobs that ran start again later.
+    What runs then has 30 s to end, and is asked to stop after that (`cancelled`). What goes on all the same is started
+    again by another node, which counts as a crash. A second signal ends the process at once; the jobs that ran start again
+    later, too.
     """
     if isinstance(queues, dict) and workers is not None:
         if "*" in queues:
@@ -61,14 +64,22 @@ def run(source: Source, /, workers: int | None, queues: Queues) -> None:
     def tell(report: StatusReport) -> None:
         if report.status == "start":
             count, what = _served(workers, queues)
-            click.echo(f"Node {report.id} runs {source.app}. Workers: {count}, queues: {what}. Ctrl-C stops it.", err=True)
+            render.remark(f"Node {report.id} runs {source.app}. Workers: {count}, queues: {what}. Ctrl-C stops it.")
 
     with source.scheduler() as scheduler:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        _hush("alembic")
         scheduler.listen(tell, "node")
         with bad_usage():
             scheduler.run(workers=workers, queues=queues)
-    click.echo("Stopped.", err=True)
+    render.remark("Stopped.")
+
+
+def _hush(name: str) -> None:
+    """Let a logger tell of what is wrong only, unless the app has said what it is to tell."""
+    logger = logging.getLogger(name)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def _served(workers: int | None, queues: Queues) -> tuple[int, str]:

@@ -124,20 +124,28 @@ def load(app: str) -> Scheduler:
 def _import(module_name: str, folder: str) -> Any:
     try:
         return importlib.import_module(module_name)
+    except SystemExit as error:
+        raise click.UsageError(
+            f"--app: importing {module_name!r} ended the program: sys.exit({error.code!r}){_place(error)}. Put what only the "
+            'program itself is to do under `if __name__ == "__main__":`.'
+        ) from error
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise click.UsageError(
                 f"--app: there is no module {module_name!r} in {folder} or on Python's path. "
                 "Run from the folder that holds it, or install it."
             ) from None
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
         raise click.UsageError(
-            f"--app: importing {module_name!r} failed: {type(error).__name__}: {error}{where}. "
+            f"--app: importing {module_name!r} failed: {type(error).__name__}: {error}{_place(error)}. "
             f'`python -c "import {module_name}"` shows all of it.'
         ) from error
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
 
 
 def task_named(name: str) -> Task[..., Any] | None:

@@ -38,7 +38,7 @@ def stats(source: Source, /, is_json: bool) -> None:
         elif found := scheduler.stats():
             render.print_table(HEADS, rows(found))
         else:
-            click.echo("There are no jobs.", err=True)
+            render.remark("There are no jobs.")
 
 
 def rows(found: Sequence[QueueStats]) -> list[list[str]]:
@@ -74,8 +74,6 @@ class Pace:
 def _view(scheduler: Scheduler, pace: Pace) -> Group:
     found = scheduler.stats()
     lately = pace.add(time.monotonic(), sum(one.succeeded + one.failed + one.cancelled for one in found))
-    table = render.make_table(HEADS, rows(found))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = render.CutTable(HEADS, rows(found), justify="right")
     said = "" if lately is None else f"{lately:.1f} jobs a second have ended lately. "
     return Group(table, Text(f"{said}Ctrl-C stops to look.", style="dim"))

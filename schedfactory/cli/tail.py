@@ -8,11 +8,10 @@ from datetime import timedelta
 
 import click
 
-from schedfactory import Snooze
 from schedfactory.cli import render
 from schedfactory.cli.follow import Event, Follower
-from schedfactory.cli.jobs import STATUSES
-from schedfactory.cli.source import Source, bad_usage, pass_source, with_source
+from schedfactory.cli.jobs import STATUSES, Duration
+from schedfactory.cli.source import Source, pass_source, with_source
 
 _LOOK_S = 0.1  # at least; a look that takes long is followed by a longer pause
 _SHARE = 10
@@ -23,7 +22,9 @@ _SHARE = 10
 @click.option("--queue", metavar="NAME", help="Jobs in this queue.")
 @click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="What leads to this; may be repeated.")
 @click.option("--logs/--no-logs", "has_logs", default=True, help="Print what jobs say while they run, too.  [default: logs]")
-@click.option("--for", "length", metavar="DURATION", help='End after this long, such as "90s"; else Ctrl-C ends it.')
+@click.option(
+    "--for", "length", type=Duration(), metavar="DURATION", help='End after this long, such as "90s"; else Ctrl-C ends it.'
+)
 @click.option("--lines", metavar="N", type=click.IntRange(min=1), help="End after so many lines.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object a line.")
 @with_source
@@ -35,20 +36,19 @@ def tail(
     queue: str | None,
     statuses: tuple[str, ...],
     has_logs: bool,
-    length: str | None,
+    length: timedelta | None,
     lines: int | None,
     is_json: bool,
 ) -> None:
     """Print what happens to jobs from now on: new ones, starts, ends, and what they say.
 
     It sees all processes that work on the file."""
-    with bad_usage():
-        seconds = None if length is None else _seconds(length)
+    seconds = None if length is None else length.total_seconds()
     wanted = set(statuses or STATUSES)
     with source.scheduler() as scheduler:
         try:
             follower = Follower(scheduler, task, queue)
-            click.echo("Following. Ctrl-C stops it.", err=True)
+            render.remark("Following. Ctrl-C stops it.")
             for event in _events(follower, seconds):
                 if event.status in wanted and (has_logs or event.kind != "log"):
                     render.print_json_line(_json(event)) if is_json else click.echo(_text(event))
@@ -57,14 +57,6 @@ def tail(
                         break
         except KeyboardInterrupt:
             pass  # that is how one stops to look
-
-
-def _seconds(length: str) -> float:
-    try:
-        found: timedelta = Snooze(length).delay  # which reads all that the library takes for a duration
-    except ValueError as error:
-        raise ValueError(str(error).replace("delay=", "--for ", 1)) from error
-    return found.total_seconds()
 
 
 def _events(follower: Follower, seconds: float | None) -> Iterator[Event]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, and_, bindparam, select, text
 from sqlalchemy.dialects.sqlite import insert
 
 from schedfactory.model.errors import QueueFull
@@ -27,6 +27,9 @@ _UNSAID: Any = object()
 _SIZE = Statement(
     select(queues.c.max_size, queues.c.when_full).where(queues.c.name == bindparam("name"), queues.c.max_size.is_not(None)),
     "name",
+)
+_HAS_NO_SETTING = and_(
+    queues.c.max_size.is_(None), queues.c.when_full == "raise", queues.c.concurrency.is_(None), queues.c.rate.is_(None)
 )
 # Each from the partial index of its status, up to as many as matter.
 _HELD = Statement(
@@ -125,18 +128,19 @@ class Queues:
         """Set what a queue may hold and run, and return it. What is not given stays as it is; None takes a bound away.
 
         Args:
-            max_size: how many jobs that have not started it may hold. Jobs that plain SQL adds, and those that come back by a
-                retry or a requeue, are counted and never refused.
+            max_size: how many jobs that have not started it may hold. Jobs that plain SQL adds, those that come back by a
+                retry or a requeue, and those that `update(queue=…)` brings, are counted and never refused.
             when_full: "raise", or "wait": an enqueue then waits for room, but inside a task of the same scheduler, where it
                 raises: all workers could come to wait for each other.
             concurrency: how many of its jobs run at the same time, over all nodes.
             rate: how many of its jobs start in any second, minute, hour or day, over all nodes: "10/s", "100/m".
-            keep_existing: change nothing where the queue has settings, so that a program's start does not undo what was set
-                while it ran.
+            keep_existing: change nothing where the queue has a setting, so that a program's start does not undo what was set
+                while it ran. A queue that was only paused, or whose bounds were all taken away, has none.
 
         Raises:
             ValueError, TypeError: naming the setting and its value.
         """
+        _check_flag(keep_existing, "keep_existing")
         given = {"max_size": max_size, "when_full": when_full, "concurrency": concurrency, "rate": rate}
         values = {setting: _CHECKS[setting](value) for setting, value in given.items() if value is not _UNSAID}
         return self._change(check_queue(name), values, keep_existing)
@@ -171,10 +175,11 @@ class Queues:
     def _change(self, name: str, values: dict[str, Any], keep_existing: bool = False) -> Queue:
         def change(conn: Connection) -> None:
             change = insert(queues).values(name=name, **values)
-            if keep_existing or not values:
-                conn.execute(change.on_conflict_do_nothing())
+            if values:
+                where = _HAS_NO_SETTING if keep_existing else None
+                conn.execute(change.on_conflict_do_update(index_elements=[queues.c.name], set_=values, where=where))
             else:
-                conn.execute(change.on_conflict_do_update(index_elements=[queues.c.name], set_=values))
+                conn.execute(change.on_conflict_do_nothing())
             # The next claim looks anew who may start; the rest of a long line follows those.
             blocked.let_out_best(conn, blocked.queue_key(name), _let_out_at_once(conn, name))
 
@@ -188,6 +193,11 @@ def _let_out_at_once(conn: Connection, name: str) -> int:
 
 
 _SHOWN = ("waiting", "queued", "scheduled", "running")
+
+
+def _check_flag(value: bool, what: str) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{what}={value!r} is neither True nor False. Pass one of them.")
 
 
 def _check_when_full(value: str) -> str:

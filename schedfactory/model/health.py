@@ -39,11 +39,14 @@ class Finding:
     """One thing that `doctor()` found; as text it is its `text`.
 
     Attributes:
-        code: "sqlite", "filesystem", "permissions", "damaged", "log", "counters", "orphans", "tasks" or "arguments".
+        code: "sqlite", "filesystem", "permissions", "damaged", "newer_schema", "log", "counters", "orphans", "tasks" or
+            "arguments".
         text: what it is, which value, and what to do.
     """
 
-    code: Literal["sqlite", "filesystem", "permissions", "damaged", "log", "counters", "orphans", "tasks", "arguments"]
+    code: Literal[
+        "sqlite", "filesystem", "permissions", "damaged", "newer_schema", "log", "counters", "orphans", "tasks", "arguments"
+    ]
     text: str
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from schedfactory.model import codec
-from schedfactory.model.errors import NotADatabase, StorageError, UnsafeFilesystem
+from schedfactory.model.errors import NotADatabase, SchemaTooNew, StorageError, UnsafeFilesystem
 from schedfactory.model.health import Finding
 from schedfactory.model.job import FINAL
 from schedfactory.model.registry import TaskRegistry
@@ -54,6 +54,8 @@ def examine(database: Database, tasks: TaskRegistry) -> list[Finding]:
             found += _damage(path, conn) or [*_log(path), *_counters(path, conn), *_orphans(path, conn), *_tasks(conn, tasks)]
     except UnsafeFilesystem as error:
         found.append(Finding("filesystem", str(error)))
+    except SchemaTooNew as error:
+        found.append(Finding("newer_schema", str(error)))
     except StorageError as error:
         if isinstance(error, NotADatabase) or not error.is_final:
             raise

@@ -5,11 +5,10 @@ pytest loads this at the start of every run, so it imports the library where the
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from importlib import import_module
 from operator import attrgetter
@@ -60,11 +59,12 @@ class SchedfactoryJobs:
     def assert_enqueued(self, task: AnyTask, /, **args: Any) -> Job[Any]:
         """Fail unless an unfinished job of `task` has these arguments, maybe among others; return the oldest such job.
 
-        Arguments are compared as they are stored, so an `Enum` or a `date` may be passed as itself.
+        Arguments are compared as they are stored, so an `Enum` or a `date` may be passed as itself. Where the task is known,
+        a job has its defaults, too, and what its `**more` takes is passed as in a call.
 
         Raises:
             AssertionError: there is none; it lists what is enqueued.
-            TypeError: the task has no parameter of that name.
+            TypeError: the task has no parameter of that name, or it cannot have that value.
 
         >>> schedfactory_jobs.assert_enqueued(welcome, name="ada").priority
         0
@@ -80,18 +80,48 @@ class SchedfactoryJobs:
 
         Raises:
             AssertionError: there is one; it lists what is enqueued.
-            TypeError: the task has no parameter of that name.
+            TypeError: the task has no parameter of that name, or it cannot have that value.
+            UnknownTask: a name that no task and no job has. For a task whose code is elsewhere pass `scheduler.remote(name)`.
         """
         __tracebackhide__ = True
+        self._refuse_unheard(task)
         if self._matching(task, args):
             raise AssertionError(f"A job of {_described(task, args)} is enqueued.\n{self._listing(task)}")
 
     def _matching(self, task: AnyTask, args: dict[str, Any]) -> list[Job[Any]]:
-        _check_names(task, args)
-        # A call of a remote task has its arguments as a row would have them, without a need for all of them.
-        wanted = json.loads(self.scheduler.remote(_name(task)).call(**args).args)
+        wanted = self._stored(args)
         unordered = {name for name, value in args.items() if isinstance(value, (set, frozenset))}
-        return [job for job in self.enqueued(task) if _has(job.args, wanted, unordered)]
+        known = self.scheduler.tasks.find(_name(task)) if not callable(task) else task
+        if known is None:
+            return [job for job in self.enqueued(task) if _has(job.args, wanted, unordered)]
+        _check(known, wanted)
+        defaults = self._defaults(known, wanted)
+        return [job for job in self.enqueued(task) if _has(_received(known, defaults, job.args), wanted, unordered)]
+
+    def _stored(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return arguments as a row would have them: those of a remote task, which need not be all."""
+        found: dict[str, Any] = json.loads(self.scheduler.remote("any").call(**args).args)
+        return found
+
+    def _defaults(self, task: Task[..., Any], wanted: Iterable[str]) -> dict[str, Any]:
+        from schedfactory import NotSerializable
+
+        defaults = task.arguments.with_defaults({})
+        found: dict[str, Any] = {}
+        for name in defaults.keys() & set(wanted):
+            with suppress(NotSerializable):  # so nothing that is wanted can equal it
+                found |= self._stored({name: defaults[name]})
+        return found
+
+    def _refuse_unheard(self, task: AnyTask) -> None:
+        """Refuse a misspelt name, which would let every refutation pass."""
+        from schedfactory import UnknownTask
+
+        if isinstance(task, str) and self.scheduler.tasks.find(task) is None and not self.scheduler.jobs(task=task, limit=1):
+            raise UnknownTask(
+                f"no task and no job is named {task!r} here. Import its module, or pass scheduler.remote({task!r}) if its code "
+                "is elsewhere."
+            )
 
     def _listing(self, task: AnyTask) -> str:
         jobs = sorted(self.enqueued(), key=lambda job: job.task != _name(task))
@@ -198,14 +228,30 @@ def _name(task: AnyTask) -> str:
     return name
 
 
-def _check_names(task: AnyTask, args: dict[str, Any]) -> None:
-    """Refuse a misspelt argument, which would let every refutation pass."""
-    if not callable(task):
-        return
-    known = inspect.signature(task).parameters
-    for name in args:
-        if name not in known:
-            raise TypeError(f"{_name(task)} has no parameter {name!r}; it has {', '.join(known) or 'none'}.")
+def _check(task: Task[..., Any], wanted: dict[str, Any]) -> None:
+    """Refuse a misspelt argument, and a value that it cannot have: either would let every refutation pass."""
+    known, rest = task.arguments.names, _rest(task)
+    more = {name: value for name, value in wanted.items() if name not in known}
+    if more and rest is None:
+        raise TypeError(f"{task.name} has no parameter {next(iter(more))!r}; it has {', '.join(known) or 'none'}.")
+    named = {name: value for name, value in wanted.items() if name in known}
+    for name, value in [*named.items(), *([(rest, more)] if more and rest else [])]:
+        try:
+            task.arguments.reader([name])(json.dumps({name: value}))
+        except Exception as error:
+            raise TypeError(f"{task.name} cannot have {name}={value!r}: {error}") from error
+
+
+def _rest(task: Task[..., Any]) -> str | None:
+    """Return the name of the parameter that takes all other keywords."""
+    parameters = task.arguments.signature.parameters.values()
+    return next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
+
+
+def _received(task: Task[..., Any], defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what the function will get, by the names by which a call would pass it."""
+    more = stored.get(_rest(task) or "")
+    return (more if isinstance(more, dict) else {}) | defaults | stored
 
 
 def _has(args: dict[str, Any], wanted: dict[str, Any], unordered: set[str]) -> bool:

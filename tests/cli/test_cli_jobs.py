@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
 
 from schedfactory import Retry, Scheduler
+from schedfactory.cli import render
 from schedfactory.model.job import COLUMNS
 
 
@@ -100,6 +105,39 @@ def test_the_table_in_a_pipe_is_cut_nowhere(cli, filled, sql):
     assert "ValueError: no such page" in lines[4]
 
 
+def test_a_very_long_cell_takes_nothing_from_the_others_in_a_pipe(folder, cli):
+    with closing(Scheduler(folder / "jobs.db")) as scheduler:
+        scheduler.remote("mail").enqueue(body="y" * 1_000_000)
+        scheduler.remote("add").enqueue(x=1)
+    heads, short, long = cli("--database", "jobs.db", "jobs").stdout.splitlines()
+    assert long.split()[:5] == ["1", "queued", "mail", "default", "0"]
+    assert long.endswith(f' {{"body": "{"y" * 1_000_000}"}}')
+    place = heads.index("error, progress")
+    assert short[place:] == '{"x": 1}'
+    assert long[place:].startswith('{"body"')
+
+
+def test_columns_in_a_pipe_are_as_wide_as_their_widest_cell_is_on_a_screen_with_two_blanks_between(capsys):
+    render.print_table(("name", "n", "last"), [("世界", "1", "x" * 20_000), ("a\tb", "1000", "")])
+    assert capsys.readouterr().out == f"name  n     last\n世界  1     {'x' * 20_000}\na b   1000\n"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal_the_leftmost_columns_stay_whole_whatever_the_others_hold(folder, columns):
+    with closing(Scheduler(folder / "jobs.db")) as scheduler:
+        scheduler.remote("mail").options(queue="q" * 255).enqueue(body="y" * 1_000_000)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "schedfactory", "--database", "jobs.db", "jobs"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": str(columns)}
+    with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        assert process.wait(60) == 0
+    said = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 10_000).decode()).splitlines()
+    os.close(theirs)
+    os.close(ours)
+    row = "1   queued  mail  " + "q" * 255
+    assert [said[0].split(), said[1]] == [["id", "status", "task", "queue"], row[:columns]]
+
+
 def test_no_match_prints_nothing_on_standard_output(cli, filled):
     done = cli("--database", filled, "jobs", "--queue", "none")
     assert (done.stdout, done.stderr) == ("", "No job matches.\n")
@@ -119,6 +157,13 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(folder):
     line = f'"{sys.executable}" -m schedfactory migrate --sql > /dev/full'
     done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "Error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", ["jobs", "stats", "--app app:scheduler enqueue unheard"])
+def test_a_remark_that_cannot_be_written_is_no_failure(folder, cli, arguments):
+    cli("--database", "schedfactory.db", "migrate")
+    line = f'"{sys.executable}" -m schedfactory {arguments} 2>/dev/full'
+    assert subprocess.run(line, shell=True, cwd=folder, capture_output=True, timeout=60).returncode == 0
 
 
 def test_arguments_that_are_no_json_are_listed_as_none(cli, filled, sql, listed):
@@ -150,6 +195,13 @@ def test_show_as_json_is_one_object_with_its_attempts(cli, filled):
     assert set(job) == {*COLUMNS, "attempts", "logs"}
     assert [one["number"] for one in job["attempts"]] == [1, 2]
     assert "no such page" in job["attempts"][0]["traceback"]
+
+
+def test_explain_prints_the_code_and_the_sentence_and_as_json_a_list_of_one_object(cli, filled):
+    assert cli("--database", filled, "explain", 2).stdout.startswith("job 2 [finished] ")
+    [found] = json.loads(cli("--database", filled, "explain", 4, "--json").stdout)
+    assert list(found) == ["code", "text", "ahead", "estimated_start"]
+    assert found["code"] == "scheduled"
 
 
 def test_show_prints_what_the_job_has_said_attempt_by_attempt(cli, filled, sql):
@@ -199,8 +251,24 @@ def test_wait_for_an_unknown_job_is_an_error(cli, filled):
     assert "there is no job 99" in cli("--database", filled, "wait", 99, code=1).stderr
 
 
-def test_wait_with_a_timeout_that_is_no_duration_is_bad_usage(cli, filled):
-    assert "'soon' is not understood" in cli("--database", filled, "wait", 1, "--timeout", "soon", code=2).stderr
+@pytest.mark.parametrize("length", ["soon", "90", "-1s"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("wait", 1, "--timeout"), ("enqueue", "t", "--delay"), ("prune", "--older-than"), ("tail", "--for"),
+        ("nodes", "pause", "--timeout"),
+    ],
+)  # fmt: skip
+def test_a_length_of_time_without_its_unit_is_bad_usage_that_says_what_to_write_there(cli, filled, sql, command, length):
+    said = cli("--database", filled, *command, length, code=2).stderr
+    assert said.endswith(
+        f"Error: Invalid value for '{command[-1]}': {length!r} is not understood. Pass a number with its unit, such as "
+        '"90s" or "10m".\n'
+    )
+    assert (sql(filled, "SELECT count(*) FROM schedfactory_jobs"), sql(filled, "SELECT * FROM schedfactory_commands")) == (
+        [(4,)],
+        [],
+    )
 
 
 def test_a_newer_schema_is_an_error_in_one_line(cli, filled, sql):

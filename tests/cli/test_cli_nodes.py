@@ -155,7 +155,7 @@ def test_an_order_that_takes_longer_than_the_timeout_exits_1_and_stands(cli, wor
         (("scale", "1", "--workers", "0"), "0 is not in the range"),
         (("pause", "one"), "'one' is not a valid integer"),
         (("quit", "--worker", "2"), "worker=2 of which node"),
-        (("pause", "1", "--timeout", "soon"), "timeout='soon' is not understood"),
+        (("pause", "1", "--timeout", "soon"), "'--timeout': 'soon' is not understood"),
         (("stop",), "No such command 'stop'"),
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import sys
 from contextlib import closing
 
 import pytest
@@ -61,6 +63,18 @@ def test_jobs_of_the_named_queues_alone_run(cli, begin, shown):
     assert shown(1)["status"] == "queued"
 
 
+@pytest.mark.parametrize(("setting", "is_told"), [("", False), ("logging.getLogger('alembic').setLevel('INFO')", True)])
+def test_the_steps_that_make_a_new_file_are_told_only_where_the_app_says_so(begin, folder, setting, is_told):
+    (folder / "fresh.py").write_text(f"import logging\nfrom app import scheduler\n{setting}\n")
+    process = begin("--app", "fresh:scheduler", "run")
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("Node 1 runs"):
+            break
+    assert ("alembic" in "".join(lines)) is is_told
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_running_job_end_and_the_exit_code_is_0(cli, working, folder, shown, number):
     cli(*APP, "enqueue", "slow")
@@ -71,6 +85,20 @@ def test_a_signal_lets_the_running_job_end_and_the_exit_code_is_0(cli, working, 
     assert process.returncode == 0, said
     assert said.endswith("Stopped.\n")
     assert (shown(1)["status"], shown(1)["result"]) == ("succeeded", "done")
+
+
+@pytest.mark.parametrize("how", ["2>/dev/full", "2>&1 | true"])
+def test_a_graceful_stop_is_exit_code_0_though_nobody_can_read_what_it_says(cli, launch, folder, until, shown, how):
+    cli(*APP, "enqueue", "slow")
+    line = f"(sh -c 'echo $$ >pid; exec \"{sys.executable}\" -m schedfactory --app app:scheduler run'; echo $? >code) {how}"
+    process = launch(["sh", "-c", line], cwd=folder)
+    until((folder / "started").exists)
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+    (folder / "go").touch()
+    process.communicate(timeout=60)
+    until((folder / "code").exists)
+    assert (folder / "code").read_text() == "0\n"
+    assert shown(1)["status"] == "succeeded"
 
 
 def test_a_second_signal_ends_it_at_once_with_128_plus_its_number(cli, working, until, shown):

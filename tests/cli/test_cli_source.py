@@ -97,6 +97,16 @@ def test_an_app_that_fails_to_import_is_bad_usage_that_says_where(cli, folder):
     assert "broken.py, line 3" in said
 
 
+@pytest.mark.parametrize("code", ["0", "", "3", "'no settings'"])
+@pytest.mark.parametrize("command", ["run", "jobs"])
+def test_an_app_whose_import_ends_the_program_is_bad_usage_that_says_where(cli, folder, command, code):
+    (folder / "ends.py").write_text(f"import sys\n\nsys.exit({code})\n")
+    done = cli("--app", "ends:scheduler", command, code=2)
+    assert f"importing 'ends' ended the program: sys.exit({code or None})" in done.stderr
+    assert "ends.py, line 3" in done.stderr
+    assert '`if __name__ == "__main__":`' in done.stderr
+
+
 def test_another_kind_of_database_is_bad_usage(cli):
     assert "is no SQLite database" in cli("--database", "postgresql://host/db", "jobs", code=2).stderr
 

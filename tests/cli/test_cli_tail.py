@@ -129,7 +129,7 @@ def test_ctrl_c_ends_tail_with_exit_code_0(tailing):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--for", "soon"), "--for 'soon' is not understood"),
+        (("--for", "soon"), "'--for': 'soon' is not understood"),
         (("--lines", "0"), "0 is not in the range"),
         (("--status", "done"), "'done' is not one of"),
     ],

@@ -52,6 +52,29 @@ def test_set_with_keep_existing_changes_nothing_that_is_set(still: Scheduler) ->
     assert still.queues.set("mail", concurrency=9, max_size=1, keep_existing=True) == Queue("mail", concurrency=2)
 
 
+@pytest.mark.parametrize("when_full", ["raise", "wait"])
+def test_set_with_keep_existing_sets_what_was_only_paused_or_named_before(still: Scheduler, when_full: Any) -> None:
+    still.queues.pause("mail")
+    still.queues.resume("sms")
+    still.queues.set("post")
+    for name in ("mail", "sms", "post"):
+        found = still.queues.set(name, concurrency=2, when_full=when_full, keep_existing=True)
+        assert found == Queue(name, concurrency=2, when_full=when_full, paused=name == "mail")
+
+
+@pytest.mark.parametrize("given", [{"max_size": 3}, {"when_full": "wait"}, {"concurrency": 2}, {"rate": "5/m"}])
+def test_set_with_keep_existing_leaves_a_queue_that_has_been_given_anything(still: Scheduler, given: dict[str, Any]) -> None:
+    before = still.queues.set("mail", **given)
+    assert still.queues.set("mail", max_size=9, when_full="raise", concurrency=9, rate="9/s", keep_existing=True) == before
+
+
+@pytest.mark.parametrize("keep", ["no", 1, None])
+def test_keep_existing_is_true_or_false(still: Scheduler, keep: Any) -> None:
+    with pytest.raises(TypeError, match=f"keep_existing={keep!r} is neither True nor False. Pass one of them"):
+        still.queues.set("mail", concurrency=2, keep_existing=keep)
+    assert still.queues.list() == []
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -275,6 +298,15 @@ def test_requeued_jobs_are_counted_and_never_refused(still: Scheduler, mail: Any
     still.queues.set("mail", max_size=1)
     mail.enqueue()
     assert job.requeue().status == "queued"
+    assert still.queues.get("mail").queued == 2
+
+
+def test_jobs_that_an_update_brings_are_counted_and_never_refused(still: Scheduler, mail: Any) -> None:
+    still.queues.set("mail", max_size=1)
+    mail.enqueue()
+    assert mail.options(queue="other").enqueue().update(queue="mail").queue == "mail"
+    with pytest.raises(QueueFull, match="holds 1 "):
+        mail.enqueue()
     assert still.queues.get("mail").queued == 2
 
 

@@ -801,6 +801,13 @@ def test_an_order_that_makes_no_sense_is_a_value_error_and_nothing_is_stored(sch
     assert scheduler.commands.list() == []
 
 
+@pytest.mark.parametrize("force", ["no", 0, None])
+def test_force_is_true_or_false_and_nothing_is_stored_otherwise(scheduler, force):
+    with pytest.raises(TypeError, match=f"force={force!r} is neither True nor False. Pass one of them"):
+        scheduler.nodes.quit(1, force=force)
+    assert scheduler.commands.list() == []
+
+
 def test_reports_tell_of_orders_from_their_begin_to_their_end(scheduler):
     reports = scheduler.reports("node", "command", "worker")
     with scheduler.running(workers=1):

@@ -215,6 +215,16 @@ def test_a_file_too_damaged_to_be_opened_is_a_finding_too(worked: Scheduler, pat
     assert list(found(worked)) == ["damaged"]
 
 
+def test_tables_of_a_newer_version_are_a_finding_that_says_what_to_do_and_no_damage(
+    worked: Scheduler, client: sqlite3.Connection
+) -> None:
+    worked.close()
+    client.execute("UPDATE schedfactory_version SET version_num = '9999'")
+    findings = found(worked)
+    assert list(findings) == ["newer_schema"]
+    assert re.search(r"jobs\.db has the schema 9999.*Install a newer schedfactory\.$", findings["newer_schema"][0])
+
+
 def test_what_is_no_database_or_not_there_is_an_error_as_for_every_other_use(tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("Dear diary,\n" * 500)
     scheduler = Scheduler(tmp_path / "diary.txt")

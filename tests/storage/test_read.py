@@ -131,6 +131,15 @@ def test_all_that_the_filter_args_names_must_match(still: Scheduler) -> None:
     assert still.jobs(args={"a": 1, "nothing": None}) == []
 
 
+def test_an_argument_left_at_its_default_is_not_found_and_a_float_does_not_find_an_integer(still: Scheduler) -> None:
+    @still.task(name="add")
+    def add(x: int, y: int = 1) -> None: ...
+
+    add.enqueue(1)
+    assert ids(still.jobs(args={"x": 1})) == [1]
+    assert still.jobs(args={"y": 1}) == still.jobs(args={"x": 1.0}) == []
+
+
 @pytest.mark.parametrize("name", ["user id", "a.b", 'say "x"', "ключ", "[0]", "$", "#", ""])
 def test_an_argument_may_have_any_name(still: Scheduler, name: str) -> None:
     job = still.remote("x").enqueue(**{name: 1})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from datetime import date, datetime, timedelta, timezone
+from typing import Any
 
 import freezegun
 import pendulum
 import pytest
 
-from schedfactory import Job, NotSerializable, Scheduler, Task
+from schedfactory import Job, NotSerializable, Scheduler, Task, UnknownTask
 from schedfactory.testing.plugin import SchedfactoryJobs
 
 pytest_plugins = ["pytester"]
@@ -94,12 +95,57 @@ def test_assert_enqueued_compares_by_value_and_by_the_arguments_given(
     schedfactory_jobs.refute_enqueued(task, plan=Plan.FREE)
     schedfactory_jobs.refute_enqueued(task, plan=Plan.PAID, since=date(2026, 5, 2))
     schedfactory_jobs.refute_enqueued(task, labels={"south", "north"})
-    schedfactory_jobs.refute_enqueued("elsewhere")
 
 
-def test_a_default_is_not_stored_so_it_does_not_match(schedfactory_jobs: SchedfactoryJobs, task: Task[..., str]) -> None:
-    task.enqueue(Plan.FREE)
-    schedfactory_jobs.refute_enqueued(task, since=date(2026, 1, 1))
+@pytest.mark.parametrize("how", ["itself", "name", "remote"])
+def test_a_job_has_the_defaults_of_its_task(schedfactory_jobs: SchedfactoryJobs, task: Task[..., str], how: str) -> None:
+    asked: Any = {"itself": task, "name": task.name, "remote": schedfactory_jobs.scheduler.remote(task.name)}[how]
+    job = task.enqueue(Plan.FREE)
+    assert schedfactory_jobs.assert_enqueued(asked, plan=Plan.FREE, since=date(2026, 1, 1), labels=set()) == job
+    schedfactory_jobs.refute_enqueued(asked, since=date(2026, 1, 2))
+    with pytest.raises(AssertionError, match="is enqueued"):
+        schedfactory_jobs.refute_enqueued(asked, since=date(2026, 1, 1))
+
+
+def test_a_default_that_no_row_could_hold_equals_nothing(schedfactory_jobs: SchedfactoryJobs) -> None:
+    @schedfactory_jobs.scheduler.task(name="guess")
+    def guess(x: Any = object()) -> None: ...  # noqa: B008
+
+    guess.enqueue()
+    schedfactory_jobs.refute_enqueued(guess, x=None)
+
+
+def test_what_more_keywords_take_is_asked_for_as_in_a_call(schedfactory_jobs: SchedfactoryJobs) -> None:
+    @schedfactory_jobs.scheduler.task(name="log")
+    def log(text: str = "", **more: int) -> None: ...
+
+    job = log.enqueue("a", x=3, y=4)
+    assert schedfactory_jobs.assert_enqueued(log, x=3, text="a") == job
+    assert schedfactory_jobs.assert_enqueued("log", more={"x": 3, "y": 4}) == job
+    schedfactory_jobs.refute_enqueued(log, x=4)
+    schedfactory_jobs.refute_enqueued(log, z=3)
+    with pytest.raises(TypeError, match=r"log cannot have more=\{'x': 'three'\}: Expected `int`, got `str`"):
+        schedfactory_jobs.refute_enqueued(log, x="three")
+
+
+@pytest.mark.parametrize(("name", "value"), [("plan", "gratis"), ("plan", 7), ("since", "today"), ("labels", [7])])
+def test_a_value_that_a_parameter_cannot_have_is_an_error_and_no_refutation(
+    schedfactory_jobs: SchedfactoryJobs, task: Task[..., str], name: str, value: Any
+) -> None:
+    for asked in (task, task.name):
+        with pytest.raises(TypeError, match=f"sell cannot have {name}="):
+            schedfactory_jobs.refute_enqueued(asked, **{name: value})
+
+
+def test_a_misspelt_name_is_an_error_and_no_refutation(schedfactory_jobs: SchedfactoryJobs, task: Task[..., str]) -> None:
+    with pytest.raises(UnknownTask, match=r"no task and no job is named 'sel' here. .* scheduler.remote\('sel'\)"):
+        schedfactory_jobs.refute_enqueued("sel")
+    remote = schedfactory_jobs.scheduler.remote("elsewhere")
+    schedfactory_jobs.refute_enqueued(remote)
+    remote.enqueue(x=1)
+    schedfactory_jobs.refute_enqueued("elsewhere", x=2)
+    with pytest.raises(AssertionError, match="No job of sel is enqueued"):
+        schedfactory_jobs.assert_enqueued("sel")
 
 
 def test_an_argument_may_have_any_name(schedfactory_jobs: SchedfactoryJobs) -> None:
@@ -144,8 +190,9 @@ def test_a_failed_refutation_lists_what_is_enqueued(schedfactory_jobs: Schedfact
 
 
 def test_a_misspelt_argument_is_an_error_and_no_refutation(schedfactory_jobs: SchedfactoryJobs, task: Task[..., str]) -> None:
-    with pytest.raises(TypeError, match="has no parameter 'plam'; it has plan, since, labels"):
-        schedfactory_jobs.refute_enqueued(task, plam=Plan.FREE)
+    for asked in (task, task.name):
+        with pytest.raises(TypeError, match="has no parameter 'plam'; it has plan, since, labels"):
+            schedfactory_jobs.refute_enqueued(asked, plam=Plan.FREE)
 
 
 def test_what_no_job_could_hold_is_an_error(schedfactory_jobs: SchedfactoryJobs, task: Task[..., str]) -> None:
