@@ -53,8 +53,7 @@ class Uniqueness(Feature):
 def _find(conn: Connection, names: tuple[str, ...], key: str, rule: Unique, now: datetime) -> unique.Found | None:
     for name in names:
         found = unique.holder(conn, name, key)
-        if found is not None and found.has_expired(now):  # and nobody was there to see to it
-            claim.expire(conn, now)
+        if found is not None and claim.expire(conn, now, found.id):  # which nobody was there to see to
             found = unique.holder(conn, name, key)
         if found is not None:
             return found

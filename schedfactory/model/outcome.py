@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback as _traceback
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal
 
 from schedfactory.model.clock import DurationLike, duration
 from schedfactory.model.job import JobStatus
@@ -17,17 +17,17 @@ _LONGEST_ERROR = 4_000
 _LONGEST_TRACEBACK = 64_000
 
 
+_UNSAID: Any = object()
+
+
 class ControlFlow(Exception):
     """What a task raises to say how it goes on. Not an error: nothing is logged as one."""
 
 
 class _Later(ControlFlow):
-    def __new__(cls, *given: object, **named: object) -> Self:
-        if not given and "delay" not in named:
-            raise TypeError(f'{cls.__name__}() does not say when. Pass a duration: {cls.__name__}("10m").')
-        return super().__new__(cls, *given, **named)
-
-    def __init__(self, delay: DurationLike, why: str = "") -> None:
+    def __init__(self, delay: DurationLike = _UNSAID, why: str = "") -> None:
+        if delay is _UNSAID:
+            raise TypeError(f'{type(self).__name__}() does not say when. Pass a duration: {type(self).__name__}("10m").')
         super().__init__(why)
         self.delay = duration(delay, "delay")
 

@@ -164,8 +164,10 @@ class Orders:
         """Return what has become of an order, None while it is being carried out."""
         if taken.refusal is not None:
             return taken.refusal
+        if self.was_left:
+            return DONE if taken.is_last else f"node {self._node} has stopped"
         if taken.is_last:
-            return DONE if self.was_left else None
+            return None
         if not all(worker.has_gone for worker in taken.leaving):
             return None
         dispatcher, staff = self._dispatcher, self._staff

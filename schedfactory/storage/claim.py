@@ -20,7 +20,7 @@ from schedfactory.storage.tables import commands, jobs
 PROMOTED_AT_ONCE = 10_000
 
 
-_EXPIRE = Statement(
+_expire = (
     update(jobs)
     .where(
         jobs.c.expires_at.is_not(None),
@@ -28,9 +28,9 @@ _EXPIRE = Statement(
         jobs.c.expires_at <= bindparam("now"),
     )
     .values(status=const("cancelled"), reason=const("expired"), finished_at=bindparam("now"))
-    .returning(jobs.c.queue, jobs.c.status, jobs.c.id),
-    "now",
+    .returning(jobs.c.queue, jobs.c.status, jobs.c.id)
 )
+_EXPIRE, _EXPIRE_ONE = Statement(_expire, "now"), Statement(_expire.where(jobs.c.id == bindparam("job")), "now job")
 _PROMOTE = Statement(
     update(jobs)
     .where(
@@ -200,9 +200,9 @@ def upcoming(conn: Connection, node: int) -> Upcoming:
     return Upcoming(*_NEXT.run(conn, (node,)).fetchone())
 
 
-def expire(conn: Connection, now: datetime) -> list[int]:
-    """Cancel what was not started in time, and return the ids."""
-    rows = _EXPIRE.run(conn, (stamp(now),)).fetchall()
+def expire(conn: Connection, now: datetime, job_id: int | None = None) -> list[int]:
+    """Cancel what was not started in time, all or that one job, and return the ids."""
+    rows = (_EXPIRE.run(conn, (stamp(now),)) if job_id is None else _EXPIRE_ONE.run(conn, (stamp(now), job_id))).fetchall()
     totals.add_each(conn, (row[:2] for row in rows))
     return [row[2] for row in rows]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, column, func, insert, null, or_, select, update, values
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, null, or_, select, update
 
 from schedfactory.model.clock import optional_stamp, stamp
 from schedfactory.model.job import FINAL
@@ -26,25 +26,18 @@ _MINE = and_(
     jobs.c.status == const("running"),
     jobs.c.node == bindparam("by_node"),
 )
-_SUCCESS = "since at value by_worker job at_fence by_node"
-_ended = values(*map(column, _SUCCESS.split())).data([tuple(map(bindparam, _SUCCESS.split()))]).cte("ended")
 _SUCCEED = Statement(
     update(jobs)
-    .where(
-        jobs.c.id == _ended.c.job,
-        jobs.c.fence == _ended.c.at_fence,
-        jobs.c.status == const("running"),
-        jobs.c.node == _ended.c.by_node,
-    )
+    .where(_MINE)
     .values(
         status=const("succeeded"),
-        started_at=_ended.c.since,
-        finished_at=_ended.c.at,
-        result=_ended.c.value,
+        started_at=bindparam("since"),
+        finished_at=bindparam("at"),
+        result=bindparam("value"),
         error=null(),
-        worker=_ended.c.by_worker,
+        worker=bindparam("by_worker"),
     ),
-    _SUCCESS,
+    "since at value by_worker job at_fence by_node",
 )
 
 
@@ -162,7 +155,7 @@ def release(conn: Connection, leftovers: Iterable[RunningJob]) -> None:
 
 
 def _succeed(conn: Connection, ended: Sequence[Ended]) -> list[RunningJob]:
-    changed = _SUCCEED.update_many(
+    changed = _SUCCEED.run_many(
         conn,
         [
             (stamp(job.started), stamp(at), outcome.result, job.worker, job.id, job.fence, job.node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -46,25 +46,17 @@ class Statement:
 
     def insert_many(self, conn: Connection, rows: Sequence[Row]) -> tuple[int, int]:
         """Execute an INSERT of one row for all these, many at a time; return the id of the last, and how many there are now."""
-        last = count = 0
-        for done in self._each(conn, rows):
-            last = done.lastrowid
-            count += done.rowcount
-        return int(last), count
-
-    def update_many(self, conn: Connection, rows: Sequence[Row]) -> int:
-        """Execute an UPDATE by VALUES of one row for all these, many at a time; return how many rows of the table changed."""
-        return sum(_CHANGES.run(conn).fetchone()[0] for _ in self._each(conn, rows))
-
-    def _each(self, conn: Connection, rows: Sequence[Row]) -> Iterator[Any]:
         sql, order = self._for(conn)
         execute = conn.connection.dbapi_connection.execute  # type: ignore[union-attr]
         most = _MOST_BOUND // len(self._names)
-        start = 0
+        start = last = count = 0
         while start < len(rows):
             some = rows[start : start + _at_once(len(rows) - start, most)]
-            yield execute(_of_many(sql, len(self._names), len(some)), tuple(chain.from_iterable(map(order, some))))
+            done = execute(_of_many(sql, len(some)), tuple(chain.from_iterable(map(order, some))))
+            last = done.lastrowid
+            count += done.rowcount
             start += len(some)
+        return int(last), count
 
     def _for(self, conn: Connection) -> tuple[str, Callable[[Row], Row]]:
         found = self._compiled.get(conn.dialect.name)
@@ -81,12 +73,9 @@ def _at_once(count: int, most: int) -> int:
 
 
 @cache
-def _of_many(of_one: str, width: int, count: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    return of_one.replace(row, ", ".join([row] * count))
-
-
-_CHANGES = Statement(select(func.changes()))  # the driver counts no changes of a statement that begins with a CTE
+def _of_many(insert: str, count: int) -> str:
+    head, values, one = insert.rpartition(" VALUES ")
+    return head + values + ", ".join([one] * count)
 
 
 def _picker(places: list[int | str], constants: dict[str, Any], names: tuple[str, ...]) -> Callable[[Row], Row]:

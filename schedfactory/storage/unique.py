@@ -29,7 +29,7 @@ def holds_key(table: Any = jobs) -> ColumnElement[bool]:
     return and_(table.c.unique_key.is_not(None), table.c.fence <= table.c.unique_fence, is_unfinished)
 
 
-_NAMED = select(jobs.c.id, jobs.c.status, jobs.c.created_at, jobs.c.expires_at).where(
+_NAMED = select(jobs.c.id, jobs.c.status, jobs.c.created_at).where(
     jobs.c.task == bindparam("of_task"), jobs.c.unique_key == bindparam("key")
 )
 _HOLDER = Statement(_NAMED.where(holds_key()), "of_task key")
@@ -69,11 +69,6 @@ class Found(NamedTuple):
     id: int
     status: str
     created_at: str
-    expires_at: str | None
-
-    def has_expired(self, now: datetime) -> bool:
-        """Whether it must not start any more."""
-        return self.status in ("scheduled", "queued") and self.expires_at is not None and self.expires_at <= stamp(now)
 
     @property
     def waits(self) -> bool:

@@ -52,9 +52,13 @@ class SchedfactoryJobs:
         return self.scheduler.run_due(limit)
 
     def enqueued(self, task: AnyTask | None = None) -> list[Job[Any]]:
-        """Return the jobs that have not finished, the oldest first: of this task (its name will do), or all."""
-        name = None if task is None else _name(task)
-        return self.scheduler.jobs(status=_UNFINISHED, task=name, limit=sys.maxsize)[::-1]
+        """Return the jobs that have not finished, the oldest first: of this task (a name of it will do), or all."""
+        jobs = self.scheduler.jobs(status=_UNFINISHED, limit=sys.maxsize)[::-1]
+        if task is None:
+            return jobs
+        known = self.scheduler.tasks.find(_name(task))
+        names = [_name(task)] if known is None else [known.name, *known.aliases]
+        return [job for job in jobs if job.task in names]
 
     def assert_enqueued(self, task: AnyTask, /, **args: Any) -> Job[Any]:
         """Fail unless an unfinished job of `task` has these arguments, maybe among others; return the oldest such job.

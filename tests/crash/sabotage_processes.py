@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from schedfactory.storage import checkpoint, finish, nodes, sqlite
 from schedfactory.storage.database import Database
@@ -56,7 +56,7 @@ def rescue_by_timeout() -> None:
 
 def finish_without_the_fence() -> None:
     """A success is stored while the job runs on this node, whichever attempt of it that is."""
-    _succeed_where(jobs.c.status == const("running"), jobs.c.node == finish._ended.c.by_node)
+    _succeed_where(jobs.c.status == const("running"), jobs.c.node == bindparam("by_node"))
 
 
 def finish_without_any_guard() -> None:
@@ -65,12 +65,11 @@ def finish_without_any_guard() -> None:
 
 
 def _succeed_where(*guards: Any) -> None:
-    ended = finish._ended.c
     finish._SUCCEED = Statement(
         update(jobs)
-        .where(jobs.c.id == ended.job, *guards)
-        .values(status=const("succeeded"), finished_at=ended.at, result=ended.value),
-        finish._SUCCESS,
+        .where(jobs.c.id == bindparam("job"), *guards)
+        .values(status=const("succeeded"), finished_at=bindparam("at"), result=bindparam("value")),
+        "since at value by_worker job at_fence by_node",
     )
 
 

@@ -257,6 +257,21 @@ def test_of_many_successes_each_has_its_own_result_and_the_lost_ones_are_told(
     assert stored == [(job, str(job)) for job in range(1, count + 1) if job not in lost]
 
 
+def test_what_a_trigger_makes_of_another_job_at_the_end_of_the_first_one_stays(
+    still: Scheduler, node: Any, database: Database, client: Client, clock: Any
+) -> None:
+    still.enqueue_many([still.remote("work").call(n=n) for n in range(2)])
+    claimed = node(1).claim(most=2)
+    client.execute(
+        "CREATE TRIGGER first_one_wins AFTER UPDATE OF status ON schedfactory_jobs WHEN new.status = 'succeeded' BEGIN"
+        " UPDATE schedfactory_jobs SET status = 'cancelled', finished_at = new.finished_at WHERE id <> new.id; END"
+    )
+    ended = [(job, outcome.succeeded("1"), clock.now) for job in claimed]
+    assert [job.id for job in database.write(lambda conn: finish.finish(conn, ended))] == [2]
+    found = client.execute("SELECT status, result FROM schedfactory_jobs").fetchall()
+    assert found == [("succeeded", "1"), ("cancelled", None)]
+
+
 # Giving back
 
 

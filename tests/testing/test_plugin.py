@@ -148,6 +148,15 @@ def test_a_misspelt_name_is_an_error_and_no_refutation(schedfactory_jobs: Schedf
         schedfactory_jobs.assert_enqueued("sel")
 
 
+def test_an_alias_asks_for_the_jobs_of_its_task(schedfactory_jobs: SchedfactoryJobs) -> None:
+    schedfactory_jobs.scheduler.task(name="sell", aliases=["trade"])(sell).enqueue(Plan.PAID)
+    schedfactory_jobs.scheduler.remote("trade").enqueue(plan="free")
+    assert [job.task for job in schedfactory_jobs.enqueued("trade")] == ["sell", "trade"]
+    schedfactory_jobs.assert_enqueued("trade", plan=Plan.PAID)
+    with pytest.raises(AssertionError):
+        schedfactory_jobs.refute_enqueued("trade", plan=Plan.PAID)
+
+
 def test_an_argument_may_have_any_name(schedfactory_jobs: SchedfactoryJobs) -> None:
     remote = schedfactory_jobs.scheduler.remote("elsewhere")
     remote.enqueue(task=2, args=3)
