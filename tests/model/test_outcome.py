@@ -150,6 +150,15 @@ def test_a_signal_without_its_delay_is_a_type_error_that_shows_one(signal: Any) 
     assert signal(delay="10m").delay == timedelta(minutes=10)
 
 
+def test_a_signal_of_the_users_own_may_know_its_delay_itself() -> None:
+    class RateLimited(RetryAfter):
+        def __init__(self) -> None:
+            super().__init__("30s", "slow down")
+
+    found = RateLimited()
+    assert (found.delay, str(found)) == (timedelta(seconds=30), "slow down")
+
+
 def test_what_a_task_raises_decides_how_its_job_goes_on(still: Scheduler, clock: Any) -> None:
     said: list[BaseException] = [Snooze("10m"), RetryAfter("30s", "rate limited"), Snooze("1m"), Fail("closed")]
 
