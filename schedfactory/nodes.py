@@ -12,7 +12,7 @@ from schedfactory.model.command import DONE, Command, Kind
 from schedfactory.model.errors import NotFound, WaitTimeout
 from schedfactory.model.job import read_moment, read_optional_moment
 from schedfactory.model.node import NodeInfo
-from schedfactory.model.options import LARGEST, check_int, check_storable
+from schedfactory.model.options import LARGEST, check_flag, check_int, check_storable
 from schedfactory.running import context
 from schedfactory.running.undelivered import Undelivered, announce
 from schedfactory.storage import commands, nodes
@@ -84,8 +84,7 @@ class Nodes:
             ValueError: a worker without its node.
             TypeError: `force` is neither True nor False.
         """
-        if not isinstance(force, bool):
-            raise TypeError(f"force={force!r} is neither True nor False. Pass one of them.")
+        check_flag(force, "force")
         if worker is not None:
             check_int(worker, "worker", 1)
             if node is None:

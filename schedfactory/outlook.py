@@ -45,7 +45,7 @@ class Outlook:
             return Explanation("finished", f"It ended {_ended(job)}.")
         if job.status == "running" and job.node in self._dead:
             return Explanation(
-                "running", f"It ran on node {job.node}, which has died: another one, or the next, starts it again."
+                "running", f"It ran on node {job.node}, which has died: another one, or the next, does what its on_crash says."
             )
         if job.status == "running":
             return Explanation("running", f"It runs on node {job.node}, since {job.started_at}.")

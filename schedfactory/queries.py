@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from schedfactory.features.queues import Queues
 from schedfactory.house import House
 from schedfactory.model import codec
@@ -136,9 +134,8 @@ class Queries:
         return len(requeued)
 
     def _tell(self, job_ids: Sequence[int], what: str, now: datetime, detail: str = "") -> None:
-        if self._house.reporter.wants("job"):
-            for job_id in job_ids:
-                self._house.reporter.tell("job", job_id, what, now, detail)
+        for job_id in job_ids:
+            self._house.reporter.tell("job", job_id, what, now, detail)
 
     def prune(self, *, older_than: DurationLike = "30d", status: str | Sequence[str] | None = None) -> int:
         """Delete finished jobs, and their attempts and logs, that ended longer ago than `older_than`; return how many.
@@ -294,7 +291,7 @@ class Queries:
         if known is not None:
             try:
                 return known.arguments.decode_result(text)
-            except (TypeError, ValueError, NameError, msgspec.MsgspecError):  # which was no ValueError before 0.21
+            except codec.UNFIT:
                 pass  # the code has changed since, or does not keep to its annotation: plain JSON tells the truth
         return codec.decode_plain(text)
 

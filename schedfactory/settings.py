@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from schedfactory.model.clock import Clock, DurationLike, duration, standard, system_clock
 from schedfactory.model.log import check_level
-from schedfactory.model.options import KEPT, Keep, KeepLike, check_int, check_keep
+from schedfactory.model.options import KEPT, Keep, KeepLike, check_flag, check_int, check_keep
 from schedfactory.storage import sqlite
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal"):
             raise ValueError(f'durability={self.durability!r} is unknown. Pass "full" or "normal".')
-        if not isinstance(self.migrate, bool):
-            raise TypeError(f"migrate={self.migrate!r} is neither True nor False.")
+        check_flag(self.migrate, "migrate")
         check_int(self.max_payload, "max_payload", 1)
         check_int(self.max_result, "max_result", 1)
         if self.lease_s < 1:
@@ -102,13 +101,14 @@ def path_of(database: str | os.PathLike[str] | URL | Engine | None) -> Path | No
     """Return the absolute path of the file, None for a private temporary one."""
     if database is None:
         database = os.environ.get("SCHEDFACTORY_DATABASE") or _DEFAULT_FILE
-    given: Any = getattr(database, "url", database)  # an Engine's
+    is_engine = hasattr(database, "url")
+    given: Any = getattr(database, "url", database)
     if hasattr(given, "render_as_string"):
         given = given.render_as_string(hide_password=False)
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f'database={database!r} is no path, URL or Engine. Pass a path such as "jobs.db".')
     url = sqlite.to_url(given)
-    if hasattr(database, "url") and url.database in _MEMORY:
+    if is_engine and url.database in _MEMORY:
         raise ValueError(f"{database!r} has its database in memory, which threads cannot share. Pass a path.")
     return None if url.database in _MEMORY else sqlite.path_of(url)
 

@@ -27,6 +27,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # it takes none befo
         try:
             found: timedelta = Snooze(value).delay  # which reads all that the library takes for a duration
         except ValueError as error:
+            # The library's words, without its advice, which is for Python.
             what = str(error).removeprefix("delay=").partition(" Pass ")[0]
             self.fail(f'{what} Pass a number with its unit, such as "90s" or "10m".', param, ctx)
         return found

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from schedfactory import Attempt, Job, LogLine, tables
@@ -121,49 +119,47 @@ def moment(at: datetime) -> str:
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table, its lines cut at the terminal's edge; in full where the output goes elsewhere."""
-    console = make_console()
-    if not console.is_terminal:
-        click.echo("\n".join(_whole_lines([heads, *rows])))
-        return
-    with console.capture() as captured:
-        console.print(CutTable(heads, rows))
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-def _whole_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table by hand: rich would make columns narrower, or pad every line to its longest one."""
-    cells = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in list(zip(*cells))[:-1]]
-    for *row, last in cells:
-        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths)]
-        yield "  ".join([*padded, last]).rstrip()
+    console, table = make_console(), CutTable(heads, rows)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        click.echo("\n".join(line.plain for line in table.lines()))
 
 
 class CutTable:
-    """A table with a line for each row, cut at the terminal's edge, in which a status has its colour.
+    """A table with a line for each row, in which a status has its colour; a terminal cuts off its right side.
 
-    It loses its right side on a narrow terminal, where rich's own makes all columns narrower until some are gone.
+    Laid out by hand: rich's own makes all columns narrower until some are gone, and pads every line to the longest one.
 
     Args:
         justify: on which side the cells are aligned, but for the first column's.
     """
 
     def __init__(self, heads: Sequence[str], rows: Iterable[Sequence[str]], justify: Literal["left", "right"] = "left") -> None:
-        self._heads = heads
-        self._rows = list(rows)
+        self._rows = [heads, *rows]
         self._justify: Literal["left", "right"] = justify
 
+    def lines(self, room: int | None = None) -> Iterator[Text]:
+        """Yield the lines, with no more than `room` letters of a cell: one may hold a megabyte."""
+        cells = [[clean(cell[:room]) for cell in row] for row in self._rows]
+        widths = [max(map(cell_len, column)) for column in zip(*cells)]
+        if self._justify == "left":
+            widths[-1] = 0
+        for number, row in enumerate(cells):
+            line = Text(style="" if number else "bold")
+            for place, (cell, width) in enumerate(zip(row, widths)):
+                blanks = " " * (width - cell_len(cell))
+                line.append("  " if place else "")
+                line.append(blanks if place and self._justify == "right" else "")
+                line.append(cell, _STYLES.get(cell.partition("/")[0]))
+                line.append("" if place and self._justify == "right" else blanks)
+            line.rstrip()
+            yield line
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, head in enumerate(self._heads):
-            table.add_column(head, no_wrap=True, justify=self._justify if number else "left")
-        for row in self._rows:  # cut before they are measured: one may hold a megabyte
-            table.add_row(*(Text(clean(cell[:room]), style=_STYLES.get(cell.partition("/")[0], "")) for cell in row))
-        enough = len(self._heads) * 2 * (room + 1)  # a sign takes two places at most
-        for line in console.render_lines(table, options.update(width=enough), pad=False):
-            yield from Segment.adjust_line_length(line, room, pad=False)
-            yield Segment.line()
+        for line in self.lines(options.max_width):
+            line.truncate(options.max_width)
+            yield line
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from schedfactory.model.errors import QueueFull
 from schedfactory.model.limit import Rate, check_concurrency
-from schedfactory.model.options import check_int, check_queue, check_storable
+from schedfactory.model.options import check_flag, check_int, check_queue, check_storable
 from schedfactory.storage import blocked
 from schedfactory.storage.database import Database
 from schedfactory.storage.enqueue import QUEUE
@@ -140,7 +140,7 @@ class Queues:
         Raises:
             ValueError, TypeError: naming the setting and its value.
         """
-        _check_flag(keep_existing, "keep_existing")
+        check_flag(keep_existing, "keep_existing")
         given = {"max_size": max_size, "when_full": when_full, "concurrency": concurrency, "rate": rate}
         values = {setting: _CHECKS[setting](value) for setting, value in given.items() if value is not _UNSAID}
         return self._change(check_queue(name), values, keep_existing)
@@ -193,11 +193,6 @@ def _let_out_at_once(conn: Connection, name: str) -> int:
 
 
 _SHOWN = ("waiting", "queued", "scheduled", "running")
-
-
-def _check_flag(value: bool, what: str) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{what}={value!r} is neither True nor False. Pass one of them.")
 
 
 def _check_when_full(value: str) -> str:

@@ -61,6 +61,7 @@ def decoder(kind: Any) -> Callable[[str | bytes], Any]:
 
 
 decode_plain: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
+UNFIT = (TypeError, ValueError, NameError, msgspec.MsgspecError)  # what reading text raises that an annotation does not fit
 
 
 def decode_or_none(text: str) -> Any:

@@ -16,7 +16,8 @@ class KeyTemplate:
     """Text in which `{name}` stands for the argument of that name; `{{` and `}}` are braces.
 
     Text stands in the key as it is, other values as in JSON. Where that would let two sets of values make the same key, as
-    "a:b" and "c" against "a" and "b:c" in "{x}:{y}", the value gets quotes.
+    "a:b" and "c" against "a" and "b:c" in "{x}:{y}", the value gets quotes; only text that reads as JSON, such as "1" or
+    "null", makes the key of what it reads as.
 
     Args:
         names: the parameters that there are; None where they are not known, as for a task whose code is elsewhere.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -84,7 +84,7 @@ class Options:
                 raise TypeError(
                     f"{name}= is for a task, not for one call. Give it to the decorator: @scheduler.task({name}=…)."
                 )
-        _refuse_unknown(given, list(_CHECKS))
+        _refuse_unknown(given, _CHECKS)
         said = {name: value for name, value in given.items() if value is not None}
         if "run_at" in said and "delay" in said:
             raise ValueError(f"run_at={said['run_at']!r} and delay={said['delay']!r} both say when to start. Pass one of them.")
@@ -112,7 +112,7 @@ def check_of_task(given: Iterable[str], task: str) -> None:
     _refuse_unknown(given, [*_OF_TASKS, *(name for name in _CHECKS if name not in _OF_CALLS)])
 
 
-def _refuse_unknown(given: Iterable[str], known: Sequence[str]) -> None:
+def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
     for name in given:
         if name not in known:
             raise TypeError(f"{name!r} is no option. There are: {', '.join(known)}.")
@@ -194,6 +194,13 @@ def check_int(value: int, what: str, least: int) -> int:
     """Return a number that is `least` or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{what}={value!r} is not usable. Pass an int of {least} or more.")
+    return value
+
+
+def check_flag(value: bool, what: str) -> bool:
+    """Return what is True or False, and nothing that only counts as such."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what}={value!r} is neither True nor False. Pass one of them.")
     return value
 
 

@@ -183,8 +183,7 @@ class Task(Generic[P, R]):
             raise ValueError(f"{self!r} already belongs to another scheduler. Give each scheduler a registry of its own.")
 
     def belong_to(self, home: Home) -> None:
-        """Make `home` the place where this task's calls become jobs. Raises as `check_home`."""
-        self.check_home(home)
+        """Make `home` the place where this task's calls become jobs; `check_home` comes first."""
         self._home[:] = [home]
 
     def limit_of(self, timeout_ms: int | None) -> timedelta | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("schedfactory")
 _DEATHS, _DEATHS_S = 5, 60  # that many in that time, and the dispatcher is given up
 _AFTER_DEATH_S = 1.0
+_TOLD_S = 10.0  # for a slow disk to take in that an order to quit is done
 _GRACE_S = 1.0  # for code that looks at `cancelled`, once that is set at the end of a stop
 
 
@@ -168,12 +169,13 @@ class Node:
     def _leave_behind(self) -> None:
         """Say whose code runs on, and that an order to quit is done all the same."""
         jobs = sorted([*self._dispatcher.hand.in_flight, *self._dispatcher.hand.leftovers])[:20]
-        said = "node %d has stopped, but code of the jobs %s runs on; if this process ends first, that counts as a crash"
-        _log.warning(said, self.id, jobs)
+        if jobs:  # none where only the last write is slow
+            said = "node %d has stopped, but code of the jobs %s runs on; if this process ends first, that counts as a crash"
+            _log.warning(said, self.id, jobs)
         self._orders.was_left = True
         self._wake.ring()
         if self._orders.is_to_quit:
-            signals.wait(self._orders.has_quit, _GRACE_S)
+            signals.wait(self._orders.has_quit, _TOLD_S)
 
     @property
     def patience_s(self) -> float:

@@ -95,7 +95,7 @@ class SchedfactoryJobs:
     def _matching(self, task: AnyTask, args: dict[str, Any]) -> list[Job[Any]]:
         wanted = self._stored(args)
         unordered = {name for name, value in args.items() if isinstance(value, (set, frozenset))}
-        known = self.scheduler.tasks.find(_name(task)) if not callable(task) else task
+        known = task if callable(task) else self.scheduler.tasks.find(_name(task))
         if known is None:
             return [job for job in self.enqueued(task) if _has(job.args, wanted, unordered)]
         _check(known, wanted)
@@ -235,11 +235,12 @@ def _name(task: AnyTask) -> str:
 def _check(task: Task[..., Any], wanted: dict[str, Any]) -> None:
     """Refuse a misspelt argument, and a value that it cannot have: either would let every refutation pass."""
     known, rest = task.arguments.names, _rest(task)
-    more = {name: value for name, value in wanted.items() if name not in known}
-    if more and rest is None:
-        raise TypeError(f"{task.name} has no parameter {next(iter(more))!r}; it has {', '.join(known) or 'none'}.")
     named = {name: value for name, value in wanted.items() if name in known}
-    for name, value in [*named.items(), *([(rest, more)] if more and rest else [])]:
+    if more := {name: value for name, value in wanted.items() if name not in known}:
+        if rest is None:
+            raise TypeError(f"{task.name} has no parameter {next(iter(more))!r}; it has {', '.join(known) or 'none'}.")
+        named[rest] = more
+    for name, value in named.items():
         try:
             task.arguments.reader([name])(json.dumps({name: value}))
         except Exception as error:

@@ -131,7 +131,10 @@ def test_on_a_terminal_the_leftmost_columns_stay_whole_whatever_the_others_hold(
     environment = os.environ | {"TERM": "xterm", "COLUMNS": str(columns)}
     with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         assert process.wait(60) == 0
-    said = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 10_000).decode()).splitlines()
+    read = b""
+    while read.count(b"\n") < 2:
+        read += os.read(ours, 10_000)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", read.decode()).splitlines()
     os.close(theirs)
     os.close(ours)
     row = "1   queued  mail  " + "q" * 255
@@ -259,7 +262,7 @@ def test_wait_for_an_unknown_job_is_an_error(cli, filled):
         ("nodes", "pause", "--timeout"),
     ],
 )  # fmt: skip
-def test_a_length_of_time_without_its_unit_is_bad_usage_that_says_what_to_write_there(cli, filled, sql, command, length):
+def test_what_is_no_length_of_time_is_bad_usage_that_says_what_to_write_there(cli, filled, sql, command, length):
     said = cli("--database", filled, *command, length, code=2).stderr
     assert said.endswith(
         f"Error: Invalid value for '{command[-1]}': {length!r} is not understood. Pass a number with its unit, such as "

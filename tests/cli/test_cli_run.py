@@ -72,6 +72,8 @@ def test_the_steps_that_make_a_new_file_are_told_only_where_the_app_says_so(begi
         lines.append(line)
         if line.startswith("Node 1 runs"):
             break
+    else:
+        pytest.fail("it never ran")
     assert ("alembic" in "".join(lines)) is is_told
 
 
