@@ -751,6 +751,7 @@ def forks() -> int:
 @scheduler.task(name="interrupted", isolation="process")
 def interrupted() -> int:
     came = []
+    logging.root.handlers[:] = [logging.NullHandler()]  # Python's stderr raises where a signal's handler writes into a write
 
     def handle(*_: object) -> None:
         if len(came) < 500:  # else there would be no room left for the rest

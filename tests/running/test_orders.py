@@ -457,6 +457,19 @@ def test_forced_to_quit_a_node_whose_code_runs_on_has_obeyed_and_the_log_names_t
     assert [one.result for one in scheduler.commands.list()] == ["done"]
 
 
+def test_an_order_that_waits_for_code_which_a_stop_left_behind_waits_no_longer(scheduler, task, gate):
+    scheduler.start(workers=2)
+    for _ in range(2):
+        task.enqueue()
+    gate.await_arrivals(2)
+    node = only(scheduler).id
+    command = scheduler.nodes.scale(node, workers=1)
+    with pytest.raises(WaitTimeout):
+        command.wait("200ms")
+    scheduler.stop("10ms")
+    assert command.wait(LONG).result == f"node {node} has stopped"
+
+
 def test_a_job_may_tell_its_own_node_to_quit(scheduler):
     @scheduler.task(name="last")
     def last() -> int:
