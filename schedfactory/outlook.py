@@ -43,12 +43,11 @@ class Outlook:
         place = outlook.place(self._conn, job.id)
         if job.is_finished or place is None:
             return Explanation("finished", f"It ended {_ended(job)}.")
-        if job.status == "running" and job.node in self._dead:
-            return Explanation(
-                "running", f"It ran on node {job.node}, which has died: another one, or the next, does what its on_crash says."
-            )
         if job.status == "running":
-            return Explanation("running", f"It runs on node {job.node}, since {job.started_at}.")
+            died = f"It ran on node {job.node}, which has died: another one, or the next, does what its on_crash says."
+            return Explanation(
+                "running", died if job.node in self._dead else f"It runs on node {job.node}, since {job.started_at}."
+            )
         if place.leftover:
             return Explanation("running", f"The code of its attempt that ran over its timeout still runs on node {job.node}.")
         if job.status == "waiting":

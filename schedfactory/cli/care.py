@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args, get_type_hints
+
 import click
 
+from schedfactory import Finding
 from schedfactory.cli import render
 from schedfactory.cli.jobs import as_json
 from schedfactory.cli.source import Source, pass_source, with_source
 
-CODES = (
-    "sqlite", "filesystem", "permissions", "damaged", "newer_schema", "log", "counters", "orphans", "tasks", "arguments",
-)  # fmt: skip
+CODES: tuple[str, ...] = get_args(get_type_hints(Finding)["code"])
 
 
 @click.command()

@@ -33,7 +33,7 @@ def json_of(job: Job[Any]) -> dict[str, Any]:
     """Return a job as JSON values, by column."""
     # A copy belongs to no scheduler, so its result is the stored JSON even where the app knows the task's types.
     plain = copy.copy(job)
-    return {name: _json_value(_column(plain, name)) for name in COLUMNS}
+    return {name: _json_value(getattr(plain, name)) for name in COLUMNS}
 
 
 def json_of_fields(value: DataclassInstance) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def print_job(job: Job[Any], attempts: Iterable[Attempt]) -> None:
     plain = copy.copy(job)
     width = max(map(len, COLUMNS))
     for name in COLUMNS:
-        click.echo(f"{name:{width}}  {clean(_text(_column(plain, name)))}".rstrip())
+        click.echo(f"{name:{width}}  {clean(_text(getattr(plain, name)))}".rstrip())
     for attempt in attempts:
         took = seconds(attempt.finished_at - attempt.started_at) if attempt.started_at and attempt.finished_at else ""
         click.echo(
@@ -178,13 +178,6 @@ def seconds(length: timedelta | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _column(job: Job[Any], name: str) -> Any:
-    try:
-        return getattr(job, name)
-    except ValueError:  # written by SQL, and no JSON; the job itself will say so when it runs
-        return None
-
-
 def _status(one: Job[Any] | Attempt) -> str:
     return f"{one.status}/{one.reason}" if one.reason else one.status
 
@@ -195,8 +188,7 @@ def _detail(job: Job[Any]) -> str:
     if job.status == "running" and job.progress is not None:
         return f"{job.progress:.0%} {job.progress_message or ''}".rstrip()
     plain = copy.copy(job)
-    found = _column(plain, "result" if job.status == "succeeded" else "args")
-    return _text(found)
+    return _text(plain.result if job.status == "succeeded" else plain.args)
 
 
 def _json_value(value: Any) -> Any:

@@ -66,8 +66,9 @@ def while_it_runs(floor: Floor, case: Case, k: int) -> bool:
         other.join()
     was_red = case.sticky and until(lambda: not scheduler.health().ok, RED_S)
     if was_red:
-        before = scheduler.health()
-        time.sleep(0.03)
+        before, tried = scheduler.health(), shim.fired
+        if not until(lambda: shim.fired > tried, LONG_S):  # it tries again, and is refused again
+            floor.object(cause, "it has not tried again")
         after = scheduler.health()
         if after.ok or after.busy > before.busy or after.unsaved > after.busy:
             floor.object(cause, f"it claimed something, or said that it is well: {before}, {after}")
